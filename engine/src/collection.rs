@@ -1,0 +1,195 @@
+//! The handle of a collection: single reads and writes. Owns no data of its own; writing is `commit`'s, reading is
+//! `snapshot`'s and `scan`'s.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::batch::{Abort, Change, WriteBatch};
+use crate::document::{Document, Written};
+use crate::encoding::CollectionNumber;
+use crate::error::{Error, Result};
+use crate::scan::{Scan, ScanRange};
+use crate::store::Inner;
+use crate::{CommitSeq, Precondition};
+
+/// A named set of documents in a store.
+///
+/// Cheap to clone; all clones, and all handles of one name, are the same collection. Usable from many threads at
+/// once. After [`Store::drop_collection`](crate::Store::drop_collection) every call fails with [`Error::Invalid`],
+/// also when a collection of the same name has been made anew.
+#[derive(Clone)]
+pub struct Collection {
+    store: Arc<Inner>,
+    state: Arc<CollectionState>,
+}
+
+/// What all handles of a collection share.
+#[derive(Debug)]
+pub(crate) struct CollectionState {
+    pub(crate) number: CollectionNumber,
+    pub(crate) name: String,
+    dropped: AtomicBool,
+}
+
+impl CollectionState {
+    pub(crate) fn new(number: CollectionNumber, name: String) -> CollectionState {
+        CollectionState { number, name, dropped: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn check_live(&self) -> Result<()> {
+        if self.dropped.load(Ordering::SeqCst) { Err(self.dropped_error()) } else { Ok(()) }
+    }
+
+    pub(crate) fn dropped_error(&self) -> Error {
+        Error::Invalid(format!("collection {:?} was dropped", self.name))
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        self.dropped.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Collection {
+    pub(crate) fn new(store: Arc<Inner>, state: Arc<CollectionState>) -> Collection {
+        Collection { store, state }
+    }
+
+    pub(crate) fn state(&self) -> &Arc<CollectionState> {
+        &self.state
+    }
+
+    pub(crate) fn belongs_to(&self, store: &Arc<Inner>) -> bool {
+        Arc::ptr_eq(&self.store, store)
+    }
+
+    /// The collection's name.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// Reads the current version of document `id`, or `None` when there is none.
+    ///
+    /// Sees every write that was acknowledged before the call, and no write that is not yet as durable as the store's
+    /// [`Durability`](crate::Durability) promises. The id that no document can have (empty, or too long) reads as
+    /// `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the collection was dropped, [`Error::Corruption`] when the stored version is damaged,
+    /// [`Error::Io`] when it cannot be read.
+    pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Document>> {
+        self.store.get_at(&self.state, id.as_ref(), self.store.visible())
+    }
+
+    /// Writes `body` as the new version of document `id` if `precondition` holds.
+    ///
+    /// One atomic step: judgement and write cannot be separated by another writer. On return the write is as durable
+    /// as the store's [`Durability`](crate::Durability) promises and visible to every read that begins later. Blocks
+    /// for the sync. `id`: 1 byte to [`MAX_ID_BYTES`](crate::MAX_ID_BYTES); `body`: up to
+    /// [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when the precondition fails, with the current etag; otherwise as
+    /// [`WriteBatch::commit`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::{Error, Precondition};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let carts = store.collection("carts")?;
+    /// let first = carts.put("ana", "1 pen", Precondition::Absent)?;
+    /// let second = carts.put("ana", "2 pens", first.etag)?;
+    /// assert_eq!(second.replaced, Some(first.etag));
+    /// assert!(matches!(carts.put("ana", "3 pens", first.etag), Err(Error::Conflict(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put(
+        &self,
+        id: impl AsRef<[u8]>,
+        body: impl AsRef<[u8]>,
+        precondition: impl Into<Precondition>,
+    ) -> Result<Written> {
+        let mut batch = self.batch();
+        batch.put(self, id, body, precondition);
+        commit_one(batch)?.ok_or_else(|| Error::invalid("a put wrote nothing"))
+    }
+
+    /// Deletes document `id` if `precondition` holds; `None` when there was nothing to delete (which only `Any` and
+    /// `Absent` let pass). A deletion is a commit: it has a sequence and an etag, and leaves a tombstone.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Collection::put).
+    pub fn delete(&self, id: impl AsRef<[u8]>, precondition: impl Into<Precondition>) -> Result<Option<Written>> {
+        let mut batch = self.batch();
+        batch.delete(self, id, precondition);
+        commit_one(batch)
+    }
+
+    /// Reads document `id`, lets `change` decide, and writes what it says, in one atomic step. No retry loop is
+    /// needed however many writers there are. See [`WriteBatch::update`] for what `change` may do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Aborted`] when `change` refuses; otherwise as [`WriteBatch::commit`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::Change;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let counters = store.collection("counters")?;
+    /// for _ in 0..3 {
+    ///     counters.update("visits", |current| {
+    ///         let count: u64 = current.and_then(|c| std::str::from_utf8(&c.body).ok()?.parse().ok()).unwrap_or(0);
+    ///         Ok(Change::Put((count + 1).to_string().into_bytes()))
+    ///     })?;
+    /// }
+    /// assert_eq!(counters.get("visits")?.expect("counted").body, "3");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update(
+        &self,
+        id: impl AsRef<[u8]>,
+        change: impl FnOnce(Option<&Document>) -> Result<Change, Abort>,
+    ) -> Result<Option<Written>> {
+        let mut batch = self.batch();
+        batch.update(self, id, change);
+        commit_one(batch)
+    }
+
+    /// Reads the current versions of the documents in `range`, in byte order of their ids, from a snapshot taken now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the collection was dropped. Each item can fail as [`get`](Collection::get).
+    pub fn scan(&self, range: &ScanRange) -> Result<Scan<'_>> {
+        self.store.scan_at(&self.state, range, None)
+    }
+
+    /// The sequence of the newest commit that a [`get`](Collection::get) would see now.
+    pub fn last_commit(&self) -> CommitSeq {
+        self.store.visible()
+    }
+
+    fn batch<'a>(&self) -> WriteBatch<'a> {
+        WriteBatch::new(Arc::clone(&self.store))
+    }
+}
+
+fn commit_one(batch: WriteBatch<'_>) -> Result<Option<Written>> {
+    Ok(batch.commit()?.into_iter().next().flatten())
+}
+
+impl fmt::Debug for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collection").field("name", &self.state.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,527 @@
+//! The only write path: lock stripes, judge, queue, and let one writer lead the queue to disk.
+//!
+//! # The life of a write
+//!
+//! 1. The writer takes the stripes of all its keys, in ascending order, and keeps them to the end.
+//! 2. It judges its operations in order against the newest visible version of each document, remembering what its
+//!    own earlier operations did. The first failure ends it here, with nothing written.
+//! 3. It puts its writes into the queue. If nobody leads, it leads; otherwise it sleeps.
+//! 4. The leader takes the queue as it stands, gives each write the next commit sequence, encodes all of it into one
+//!    RocksDB write batch, writes and (under `Durability::Sync`) syncs it: one log append and one sync for
+//!    everybody in the group.
+//! 5. The leader publishes the group's last sequence as visible, hands each writer its result, and wakes the first
+//!    writer that has queued meanwhile to lead the next group. With an empty queue the leadership lapses: a lone
+//!    writer never hands over to another thread.
+//!
+//! # Why it is right
+//!
+//! * *Judge and write are one atomic step.* Between the judgement and the publication nobody else can write the same
+//!   key, because its stripe is held throughout.
+//! * *Nobody is told of what a power cut could take back.* Reads look no further than the visible sequence, which moves
+//!   only after the sync; a losing writer judges against visible versions too, and gets at its stripe only after the
+//!   winner was published or failed. (Under `Buffered` the same holds with "written" in place of "synced".)
+//! * *Commits become visible in sequence order, and the log holds them in that order*, because one leader at a time
+//!   assigns and writes them. So what a crash leaves is a prefix, and a reader that has seen sequence n has everything
+//!   up to n.
+//! * *After a failed sync* the kernel may have dropped the dirty pages and called them clean, so syncing again proves
+//!   nothing. The outcome of the group is unknown, and no later write may build on it: the store takes no more writes
+//!   until it is reopened. A full disk is different: RocksDB refuses all writes by itself until space returns, the
+//!   group is never visible in this process, and nothing is built on it.
+//!
+//! # Rejected
+//!
+//! * *Releasing stripes before the sync*, with the next writer judging against the pending version. It lifts the
+//!   ceiling of one hot key from one write a sync to many, but a loser must then wait for the winner's sync before
+//!   it may say so, and everything that builds on a pending version fails with it. It belongs with a cache of heads.
+//! * *A committer thread of its own*: a lone writer then pays two thread hand-overs for each write, several times what
+//!   the write itself costs without a sync.
+//! * *Each writer its own RocksDB write, sequence taken beforehand*: RocksDB groups these as well, but not in sequence
+//!   order, so a crash could leave n without n - 1, and visibility needs a list of holes.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::batch::{Abort, Action, Change, Operation, validate_body_len};
+use crate::collection::CollectionState;
+use crate::document::{Document, Written};
+use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
+use crate::error::{Conflict, Error, Result};
+use crate::rocks::Rows;
+use crate::store::Inner;
+use crate::{CommitSeq, Etag, Precondition, clock};
+
+/// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
+const GROUP_BYTES: usize = 16 << 20;
+
+/// Writers waiting for a leader, and whether there is one.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<QueueState>,
+    commits: AtomicU64,
+    groups: AtomicU64,
+}
+
+#[derive(Default)]
+struct QueueState {
+    waiting: VecDeque<Submission>,
+    led: bool,
+}
+
+/// A judged batch, or the end of a collection, on its way to disk.
+struct Submission {
+    work: Work,
+    waiter: Arc<Waiter>,
+}
+
+enum Work {
+    Writes(Vec<JudgedWrite>),
+    Drop(Arc<CollectionState>),
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Work::Writes(writes) => writes.iter().map(|write| write.body.len()).sum(),
+            Work::Drop(_) => 0,
+        }
+    }
+}
+
+/// A write whose preconditions hold, as long as its stripe is held.
+struct JudgedWrite {
+    position: usize,
+    collection: Arc<CollectionState>,
+    id: Vec<u8>,
+    prefix: Vec<u8>,
+    kind: VersionKind,
+    body: Bytes,
+    previous: Origin,
+    /// The version that was current, where there was a document.
+    replaced: Option<Origin>,
+    /// `None`: this write makes the document.
+    created: Option<Origin>,
+}
+
+/// A version that an operation builds on.
+#[derive(Debug, Clone, Copy)]
+enum Origin {
+    /// On disk, or none at all (0).
+    Stored(u64),
+    /// Written by the batch itself: the index among its writes. It has no sequence yet.
+    Batch(usize),
+}
+
+impl Origin {
+    fn resolve(self, batch_start: u64) -> u64 {
+        match self {
+            Origin::Stored(seq) => seq,
+            Origin::Batch(index) => batch_start + index as u64,
+        }
+    }
+}
+
+/// Where a sleeping writer gets its answer.
+#[derive(Default)]
+struct Waiter {
+    turn: Mutex<Option<Turn>>,
+    called: Condvar,
+}
+
+enum Turn {
+    Lead,
+    Done(Result<Vec<Written>>),
+}
+
+impl Waiter {
+    fn call(&self, turn: Turn) {
+        *self.turn.lock() = Some(turn);
+        self.called.notify_one();
+    }
+
+    fn wait(&self) -> Turn {
+        let mut turn = self.turn.lock();
+        loop {
+            match turn.take() {
+                Some(turn) => return turn,
+                None => self.called.wait(&mut turn),
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs an update closure, and so holds stripes that a write of its own would wait for.
+    static IN_UPDATE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The state of one document while a batch is judged.
+#[derive(Clone)]
+struct Current {
+    /// The newest version, tombstones included; 0 when there is none.
+    newest: Origin,
+    document: Option<CurrentDocument>,
+}
+
+#[derive(Clone)]
+struct CurrentDocument {
+    etag: Etag,
+    created: Origin,
+    time_ms: u64,
+    /// Loaded only for those who look at it.
+    body: Option<Bytes>,
+}
+
+impl Inner {
+    /// Carries out a batch: all of it, or none of it.
+    pub(crate) fn commit(&self, operations: Vec<Operation<'_>>) -> Result<Vec<Option<Written>>> {
+        if IN_UPDATE.get() {
+            return Err(Error::invalid("a write inside an update closure would wait for itself"));
+        }
+        self.health.check()?;
+        let mut results = vec![None; operations.len()];
+        let guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
+        let writes = self.judge(operations)?;
+        if writes.is_empty() {
+            return Ok(results);
+        }
+        let positions: Vec<usize> = writes.iter().map(|write| write.position).collect();
+        let written = self.submit(Work::Writes(writes))?;
+        drop(guards);
+        for (position, written) in positions.into_iter().zip(written) {
+            results[position] = Some(written);
+        }
+        Ok(results)
+    }
+
+    /// Ends a collection: nothing that is judged later, and nothing queued later, is written to it.
+    pub(crate) fn commit_drop(&self, collection: &Arc<CollectionState>) -> Result<()> {
+        if IN_UPDATE.get() {
+            return Err(Error::invalid("a collection cannot be dropped inside an update closure"));
+        }
+        self.health.check()?;
+        self.submit(Work::Drop(Arc::clone(collection))).map(drop)
+    }
+
+    /// The writes that the operations come to, in order; or the first reason why they may not happen.
+    fn judge(&self, operations: Vec<Operation<'_>>) -> Result<Vec<JudgedWrite>> {
+        let mut writes: Vec<JudgedWrite> = Vec::with_capacity(operations.len());
+        // A batch of one needs no memory of its earlier operations.
+        let remember = operations.len() > 1;
+        let mut seen: HashMap<Vec<u8>, Current> = HashMap::new();
+        for (position, operation) in operations.into_iter().enumerate() {
+            let Operation { collection, id, prefix, action } = operation;
+            collection.check_live()?;
+            let with_body = matches!(action, Action::Update(_));
+            let mut current = match seen.get(&prefix) {
+                Some(current) => current.clone(),
+                None => self.load(&prefix, with_body)?,
+            };
+            if with_body
+                && let Some(document) = &mut current.document
+                && document.body.is_none()
+            {
+                document.body = self.load(&prefix, true)?.document.and_then(|document| document.body);
+            }
+            let etag = current.document.as_ref().map(|document| document.etag);
+            let judge = |precondition: Precondition| {
+                if precondition.holds(etag) {
+                    return Ok(());
+                }
+                Err(Error::Conflict(Box::new(Conflict {
+                    position,
+                    collection: collection.name.clone(),
+                    id: Bytes::copy_from_slice(&id),
+                    expected: precondition,
+                    current: etag,
+                })))
+            };
+            let change = match action {
+                Action::Put(body, precondition) => {
+                    judge(precondition)?;
+                    Change::Put(body)
+                }
+                Action::Delete(precondition) => {
+                    judge(precondition)?;
+                    Change::Delete
+                }
+                Action::Check(precondition) => {
+                    judge(precondition)?;
+                    Change::Keep
+                }
+                Action::Update(change) => {
+                    let change = current.ask(change).map_err(|Abort| Error::Aborted { position })?;
+                    if let Change::Put(body) = &change {
+                        validate_body_len(body.len())
+                            .map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
+                    }
+                    change
+                }
+            };
+            let (kind, body) = match change {
+                Change::Put(body) => (VersionKind::Document, Bytes::from(body)),
+                Change::Delete if current.document.is_some() => (VersionKind::Tombstone, Bytes::new()),
+                Change::Delete | Change::Keep => {
+                    if remember {
+                        seen.insert(prefix, current);
+                    }
+                    continue;
+                }
+            };
+            let this = Origin::Batch(writes.len());
+            let created = current.document.as_ref().map(|document| document.created);
+            if remember {
+                let document = (kind == VersionKind::Document).then(|| CurrentDocument {
+                    etag: Etag::NEVER,
+                    created: created.unwrap_or(this),
+                    time_ms: 0,
+                    body: Some(body.clone()),
+                });
+                seen.insert(prefix.clone(), Current { newest: this, document });
+            }
+            writes.push(JudgedWrite {
+                position,
+                collection,
+                id,
+                prefix,
+                kind,
+                body,
+                previous: current.newest,
+                replaced: created.map(|_| current.newest),
+                created,
+            });
+        }
+        Ok(writes)
+    }
+
+    /// The newest visible state of a document.
+    fn load(&self, prefix: &[u8], with_body: bool) -> Result<Current> {
+        let found = self.rocks.newest(prefix, self.visible().get(), |seq, header, body| {
+            let document = (header.kind == VersionKind::Document).then(|| CurrentDocument {
+                etag: self.etag(seq),
+                created: Origin::Stored(created_seq(seq, &header)),
+                time_ms: header.time_ms,
+                body: with_body.then(|| Bytes::copy_from_slice(body)),
+            });
+            Current { newest: Origin::Stored(seq), document }
+        })?;
+        Ok(found.unwrap_or(Current { newest: Origin::Stored(0), document: None }))
+    }
+
+    fn submit(&self, work: Work) -> Result<Vec<Written>> {
+        let waiter = Arc::new(Waiter::default());
+        let leads = {
+            let mut queue = self.queue.state.lock();
+            queue.waiting.push_back(Submission { work, waiter: Arc::clone(&waiter) });
+            !std::mem::replace(&mut queue.led, true)
+        };
+        if !leads && let Turn::Done(result) = waiter.wait() {
+            return result;
+        }
+        self.lead();
+        match waiter.wait() {
+            Turn::Done(result) => result,
+            // A leader's own submission is the oldest in the queue, so its group had it.
+            Turn::Lead => unreachable!("the leader is called to lead again"),
+        }
+    }
+
+    /// Takes one group from the head of the queue to disk, answers its writers, and passes the lead on.
+    fn lead(&self) {
+        let group = {
+            let mut queue = self.queue.state.lock();
+            let mut bytes = 0;
+            let count = queue.waiting.iter().take_while(|next| {
+                let first = bytes == 0;
+                bytes += next.work.bytes().max(1);
+                first || bytes <= GROUP_BYTES
+            });
+            let count = count.count();
+            queue.waiting.drain(..count).collect::<Vec<_>>()
+        };
+        let waiters = group.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
+        let mut guard = LeadGuard { inner: self, waiters };
+        let results = self.write_group(&group);
+        guard.waiters.clear();
+        // The next leader can be busy while this one wakes its group. The group was published before any of its
+        // writers wakes, and so before any of its stripes is free.
+        drop(guard);
+        for (submission, result) in group.into_iter().zip(results) {
+            submission.waiter.call(Turn::Done(result));
+        }
+    }
+
+    /// Writes a group and publishes it. One result per submission.
+    fn write_group(&self, group: &[Submission]) -> Vec<Result<Vec<Written>>> {
+        // A failure of the group before this one is known only now.
+        if self.health.check().is_err() {
+            return group.iter().map(|_| self.health.check().map(|()| Vec::new())).collect();
+        }
+        let mut clock = self.commit_clock.lock();
+        let first = clock.last_assigned + 1;
+        let time_ms = clock::now_ms(&self.options.clock, clock.last_time_ms);
+        let epoch = self.epochs.for_write();
+        let mut rows = Rows::default();
+        let mut next = first;
+        let mut dropped: Vec<CollectionNumber> = Vec::new();
+        let mut results = Vec::with_capacity(group.len());
+        for submission in group {
+            let result = match &submission.work {
+                Work::Writes(writes) => {
+                    let gone = |write: &&JudgedWrite| {
+                        write.collection.check_live().is_err() || dropped.contains(&write.collection.number)
+                    };
+                    match writes.iter().find(gone) {
+                        Some(write) => Err(write.collection.dropped_error()),
+                        None => {
+                            let written = self.encode(&mut rows, writes, next, time_ms, epoch.number);
+                            next += writes.len() as u64;
+                            Ok(written)
+                        }
+                    }
+                }
+                Work::Drop(collection) if collection.check_live().is_err() => Err(collection.dropped_error()),
+                Work::Drop(collection) => {
+                    dropped.push(collection.number);
+                    self.encode_drop(&mut rows, collection.number);
+                    Ok(Vec::new())
+                }
+            };
+            results.push(result);
+        }
+        if next == first && dropped.is_empty() {
+            return results;
+        }
+        if next > first && epoch.is_new {
+            self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
+        }
+        // Whatever happens below, these sequences are used up: a failed write may still come back after a crash.
+        clock.last_assigned = next - 1;
+        if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
+            let fail = self.health.after_failed_write(error);
+            return results.into_iter().map(|result| result.and_then(|_| Err(fail()))).collect();
+        }
+        clock.last_time_ms = time_ms;
+        if next > first && epoch.is_new {
+            self.epochs.begin(first);
+        }
+        for submission in group {
+            if let Work::Drop(collection) = &submission.work {
+                collection.mark_dropped();
+            }
+        }
+        self.queue.groups.fetch_add(1, Ordering::Relaxed);
+        self.queue.commits.fetch_add(next - first, Ordering::Relaxed);
+        self.publish(CommitSeq::new(next - 1));
+        results
+    }
+
+    /// Encodes the writes of one batch, the first at sequence `start`.
+    fn encode(&self, rows: &mut Rows, writes: &[JudgedWrite], start: u64, time_ms: u64, epoch: u64) -> Vec<Written> {
+        let mut key = Vec::new();
+        let mut value = Vec::new();
+        let mut results = Vec::with_capacity(writes.len());
+        for (index, write) in writes.iter().enumerate() {
+            let seq = start + index as u64;
+            let created = write.created.map_or(0, |origin| origin.resolve(start));
+            let header = VersionHeader { kind: write.kind, time_ms, previous: write.previous.resolve(start), created };
+            key.clear();
+            key.extend_from_slice(&write.prefix);
+            encoding::push_seq(&mut key, seq);
+            value.clear();
+            header.encode(&mut value);
+            value.extend_from_slice(&write.body);
+            self.rocks.put_version(rows, &key, &value);
+
+            let kind = match (write.kind, write.created) {
+                (VersionKind::Tombstone, _) => FeedKind::Deleted,
+                (VersionKind::Document, None) => FeedKind::Created,
+                (VersionKind::Document, Some(_)) => FeedKind::Replaced,
+            };
+            let last = index + 1 == writes.len();
+            let feed = encoding::feed_value(kind, last, time_ms, write.collection.number, &write.id);
+            self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
+
+            results.push(Written {
+                etag: Etag::new(epoch, CommitSeq::new(seq)),
+                seq: CommitSeq::new(seq),
+                created: CommitSeq::new(created_seq(seq, &header)),
+                time_ms,
+                replaced: write.replaced.map(|origin| match origin {
+                    Origin::Stored(seq) => self.etag(seq),
+                    Origin::Batch(_) => Etag::new(epoch, CommitSeq::new(origin.resolve(start))),
+                }),
+            });
+        }
+        results
+    }
+
+    fn encode_drop(&self, rows: &mut Rows, number: CollectionNumber) {
+        let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
+        self.rocks.delete_versions(rows, &start, &end);
+        self.rocks.delete_meta(rows, &encoding::collection_key(number));
+    }
+
+    /// How many writes were committed, and in how many groups, since the store was opened.
+    pub(crate) fn commit_counts(&self) -> (u64, u64) {
+        (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed))
+    }
+}
+
+/// The sequence that made a document, from one of its versions.
+pub(crate) fn created_seq(seq: u64, header: &VersionHeader) -> u64 {
+    if header.created == 0 { seq } else { header.created }
+}
+
+impl Current {
+    /// Shows the document to an update closure.
+    fn ask(&self, change: impl FnOnce(Option<&Document>) -> Result<Change, Abort>) -> Result<Change, Abort> {
+        let stored = |origin: Origin| match origin {
+            Origin::Stored(seq) => CommitSeq::new(seq),
+            Origin::Batch(_) => CommitSeq::new(0),
+        };
+        let document = self.document.as_ref().map(|document| Document {
+            etag: document.etag,
+            seq: stored(self.newest),
+            created: stored(document.created),
+            time_ms: document.time_ms,
+            body: document.body.clone().unwrap_or_default(),
+        });
+        // Restored also when the closure panics: the thread may go on to other writes.
+        struct Reset;
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                IN_UPDATE.set(false);
+            }
+        }
+        IN_UPDATE.set(true);
+        let _reset = Reset;
+        change(document.as_ref())
+    }
+}
+
+/// Passes the lead on when a leader is done, and answers for it when it panics, so that nobody waits for ever.
+struct LeadGuard<'a> {
+    inner: &'a Inner,
+    waiters: Vec<Arc<Waiter>>,
+}
+
+impl Drop for LeadGuard<'_> {
+    fn drop(&mut self) {
+        if !self.waiters.is_empty() {
+            let fail = self.inner.health.after_failed_write(Error::io("the thread that wrote for this group panicked"));
+            for waiter in self.waiters.drain(..) {
+                waiter.call(Turn::Done(Err(fail())));
+            }
+        }
+        let mut queue = self.inner.queue.state.lock();
+        match queue.waiting.front() {
+            Some(next) => next.waiter.call(Turn::Lead),
+            None => queue.led = false,
+        }
+    }
+}

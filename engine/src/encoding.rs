@@ -1,0 +1,395 @@
+//! Every byte on disk, drawn field by field. Owns keys and records; never reads or writes anything itself.
+//!
+//! A store is a directory:
+//!
+//! ```text
+//! FORMAT     "etagdb format 1\n": written last when a store is made, read first when it is opened
+//! LOCK       held (flock) by the process that has the store open; says who, for people
+//! rocksdb/   one RocksDB database with three column families
+//! ```
+//!
+//! Column family `versions`, one row per version of a document; nothing in it is ever overwritten:
+//!
+//! ```text
+//! key    +------------+---------------+-------+---------------+
+//!        | collection | id, escaped   | 00 01 | inverted seq  |
+//!        | u32 BE     | 00 -> 00 ff   |       | !seq, u64 BE  |
+//!        +------------+---------------+-------+---------------+
+//! value  +------+-----------+-------------+-----------+-------+
+//!        | kind | time      | previous    | created   | body  |
+//!        | u8   | u64 LE ms | u64 LE seq  | u64 LE seq| bytes |
+//!        +------+-----------+-------------+-----------+-------+
+//! ```
+//!
+//! `seq` is the commit sequence of the write. It is inverted so that the newest version of a document comes first,
+//! and "the newest version at or below n" is one seek. The escape keeps ids in byte order and makes the encoding of
+//! one id never a prefix of another's. `kind`: 1 a document, 2 a tombstone (no body). `time`: milliseconds since the
+//! Unix epoch. `previous`: the version that this one came after, tombstones included; 0 for the first. `created`: the
+//! version that made the document come into being; 0 when it is this one.
+//!
+//! Column family `feed`, one row per commit sequence, in commit order:
+//!
+//! ```text
+//! key    | seq, u64 BE |
+//! value  +------+------+-----------+------------+-------+
+//!        | kind | last | time      | collection | id    |
+//!        | u8   | u8   | u64 LE ms | u32 BE     | bytes |
+//!        +------+------+-----------+------------+-------+
+//! ```
+//!
+//! `kind`: 1 created, 2 replaced, 3 deleted. `last`: 1 if the write is the last of its batch, else 0. `time` is the
+//! version's, kept here too so that a time can be turned into a sequence by a search over this family alone.
+//!
+//! Column family `default`, cold metadata (bincode 2, standard configuration, unless said otherwise):
+//!
+//! ```text
+//! "store"                      StoreRecord
+//! "next-collection"            u32 LE: the next collection number; numbers are never given twice
+//! "collection/" number u32 BE  CollectionRecord
+//! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
+//! ```
+//!
+//! An epoch begins with the first write after each opening of a store and is stored in the same write batch as that
+//! write. So not even a copied directory, an older copy put back, or an acknowledged tail that a power cut took from
+//! a `Buffered` store can make two versions share an etag: the next writer works under another random epoch.
+
+use bincode::config;
+
+use crate::error::{Error, Result};
+
+/// The number of the on-disk format. It changes with every change to what is drawn above.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The contents of the `FORMAT` file.
+pub(crate) fn format_file() -> String {
+    format!("etagdb format {FORMAT}\n")
+}
+
+/// Longest id, in bytes.
+pub const MAX_ID_BYTES: usize = 16 * 1024;
+/// Longest body, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Longest collection name, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// The number of a collection, given once.
+pub(crate) type CollectionNumber = u32;
+
+const ESCAPE: u8 = 0x00;
+const ESCAPED_ZERO: u8 = 0xff;
+const TERMINATOR: [u8; 2] = [ESCAPE, 0x01];
+const SEQ_BYTES: usize = 8;
+
+/// The part of a version key that all versions of one document share: collection, escaped id, terminator.
+pub(crate) fn document_prefix(collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
+    let mut key = id_prefix(collection, id);
+    key.extend_from_slice(&TERMINATOR);
+    key
+}
+
+/// The part of a version key that all documents whose id begins with `id_start` share.
+pub(crate) fn id_prefix(collection: CollectionNumber, id_start: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + id_start.len() + TERMINATOR.len() + SEQ_BYTES);
+    key.extend_from_slice(&collection.to_be_bytes());
+    for &byte in id_start {
+        key.push(byte);
+        if byte == ESCAPE {
+            key.push(ESCAPED_ZERO);
+        }
+    }
+    key
+}
+
+/// The first key after every version of the document with this prefix.
+pub(crate) fn after_document(mut document_prefix: Vec<u8>) -> Vec<u8> {
+    if let Some(last) = document_prefix.last_mut() {
+        *last = TERMINATOR[1] + 1;
+    }
+    document_prefix
+}
+
+/// The first key of a collection, and so the first after the collection before it.
+pub(crate) fn collection_start(collection: CollectionNumber) -> [u8; 4] {
+    collection.to_be_bytes()
+}
+
+/// Appends the inverted sequence to a document prefix: the key of the version written at `seq`, and the place to seek
+/// to for the newest version at or below `seq`.
+pub(crate) fn push_seq(key: &mut Vec<u8>, seq: u64) {
+    key.extend_from_slice(&(!seq).to_be_bytes());
+}
+
+/// Cuts a version key into document prefix and sequence.
+pub(crate) fn split_version_key(key: &[u8]) -> Result<(&[u8], u64)> {
+    let cut = key.len().checked_sub(SEQ_BYTES).filter(|&cut| cut >= 4 + TERMINATOR.len());
+    let Some((prefix, seq)) = cut.map(|cut| key.split_at(cut)) else {
+        return Err(Error::Corruption(format!("version key of {} bytes is too short", key.len())));
+    };
+    Ok((prefix, !u64::from_be_bytes(array(seq))))
+}
+
+/// The document prefix of a version key, for RocksDB's prefix filters; the whole key if it is too short to be one.
+pub(crate) fn filter_prefix(key: &[u8]) -> &[u8] {
+    &key[..key.len().saturating_sub(SEQ_BYTES)]
+}
+
+/// The id in a document prefix.
+pub(crate) fn id_of_prefix(prefix: &[u8]) -> Result<Vec<u8>> {
+    let damaged = || Error::Corruption(format!("version key {prefix:02x?} holds no id"));
+    let escaped = prefix.get(4..).and_then(|rest| rest.strip_suffix(&TERMINATOR)).ok_or_else(damaged)?;
+    let mut id = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte == ESCAPE && bytes.next() != Some(&ESCAPED_ZERO) {
+            return Err(damaged());
+        }
+        id.push(byte);
+    }
+    Ok(id)
+}
+
+/// Whether a version is a document or the trace of its deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VersionKind {
+    Document = 1,
+    Tombstone = 2,
+}
+
+/// The fixed part of a version row's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct VersionHeader {
+    pub(crate) kind: VersionKind,
+    pub(crate) time_ms: u64,
+    pub(crate) previous: u64,
+    pub(crate) created: u64,
+}
+
+pub(crate) const VERSION_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
+
+impl VersionHeader {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.kind as u8);
+        out.extend_from_slice(&self.time_ms.to_le_bytes());
+        out.extend_from_slice(&self.previous.to_le_bytes());
+        out.extend_from_slice(&self.created.to_le_bytes());
+    }
+
+    /// Cuts a row's value into header and body.
+    pub(crate) fn decode(value: &[u8]) -> Result<(VersionHeader, &[u8])> {
+        let Some((header, body)) = value.split_at_checked(VERSION_HEADER_BYTES) else {
+            return Err(Error::Corruption(format!("version record of {} bytes is too short", value.len())));
+        };
+        let kind = match header[0] {
+            1 => VersionKind::Document,
+            2 => VersionKind::Tombstone,
+            other => {
+                return Err(Error::Corruption(format!("version record has unknown kind {other}")));
+            }
+        };
+        let field = |at: usize| u64::from_le_bytes(array(&header[at..at + 8]));
+        Ok((VersionHeader { kind, time_ms: field(1), previous: field(9), created: field(17) }, body))
+    }
+}
+
+/// What a commit did to its document, as the feed tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FeedKind {
+    Created = 1,
+    Replaced = 2,
+    Deleted = 3,
+}
+
+pub(crate) fn feed_key(seq: u64) -> [u8; 8] {
+    seq.to_be_bytes()
+}
+
+const FEED_HEADER_BYTES: usize = 1 + 1 + 8 + 4;
+
+pub(crate) fn feed_value(kind: FeedKind, last: bool, time_ms: u64, collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(FEED_HEADER_BYTES + id.len());
+    value.push(kind as u8);
+    value.push(u8::from(last));
+    value.extend_from_slice(&time_ms.to_le_bytes());
+    value.extend_from_slice(&collection.to_be_bytes());
+    value.extend_from_slice(id);
+    value
+}
+
+/// Where a feed row stands: what positions and times are computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FeedPosition {
+    pub(crate) seq: u64,
+    pub(crate) time_ms: u64,
+    /// Whether it is the last write of its batch.
+    pub(crate) last: bool,
+}
+
+pub(crate) fn feed_position(key: &[u8], value: &[u8]) -> Result<FeedPosition> {
+    let (Ok(seq), Some(header)) = (<[u8; 8]>::try_from(key), value.get(..FEED_HEADER_BYTES)) else {
+        return Err(Error::Corruption(format!("feed row {key:02x?} is too short")));
+    };
+    let seq = u64::from_be_bytes(seq);
+    Ok(FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[2..10])), last: header[1] != 0 })
+}
+
+pub(crate) const STORE_KEY: &[u8] = b"store";
+pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
+pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
+pub(crate) const EPOCH_PREFIX: &[u8] = b"epoch/";
+
+/// What a store says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct StoreRecord {
+    pub(crate) format: u32,
+    pub(crate) created_ms: u64,
+}
+
+/// What a store knows of a collection.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct CollectionRecord {
+    pub(crate) name: String,
+    pub(crate) created_ms: u64,
+}
+
+pub(crate) fn encode_record(record: &impl bincode::Encode) -> Result<Vec<u8>> {
+    bincode::encode_to_vec(record, config::standard()).map_err(Error::io)
+}
+
+pub(crate) fn decode_record<T: bincode::Decode<()>>(what: &str, bytes: &[u8]) -> Result<T> {
+    match bincode::decode_from_slice(bytes, config::standard()) {
+        Ok((record, read)) if read == bytes.len() => Ok(record),
+        Ok((_, read)) => Err(Error::Corruption(format!("{what} has {} bytes too many", bytes.len() - read))),
+        Err(cause) => Err(Error::Corruption(format!("{what} cannot be decoded: {cause}"))),
+    }
+}
+
+pub(crate) fn collection_key(number: CollectionNumber) -> Vec<u8> {
+    [COLLECTION_PREFIX, &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn collection_of_key(key: &[u8]) -> Result<CollectionNumber> {
+    suffix(key, COLLECTION_PREFIX).map(u32::from_be_bytes)
+}
+
+pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
+    [EPOCH_PREFIX, &seq.to_be_bytes()].concat()
+}
+
+pub(crate) fn epoch_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
+    let seq = suffix(key, EPOCH_PREFIX).map(u64::from_be_bytes)?;
+    Ok((seq, u64::from_le_bytes(suffix(value, b"")?)))
+}
+
+pub(crate) fn next_collection(value: &[u8]) -> Result<CollectionNumber> {
+    suffix(value, b"").map(u32::from_le_bytes)
+}
+
+fn suffix<const N: usize>(bytes: &[u8], prefix: &[u8]) -> Result<[u8; N]> {
+    bytes
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.try_into().ok())
+        .ok_or_else(|| Error::Corruption(format!("metadata {bytes:02x?} has the wrong length")))
+}
+
+/// Copies a slice whose length the caller has checked.
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(bytes);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The bytes themselves: whoever changes one of these changes the format, and must change its number.
+    #[test]
+    fn format_1_is_these_bytes() {
+        assert_eq!(FORMAT, 1);
+        assert_eq!(format_file(), "etagdb format 1\n");
+
+        let mut key = document_prefix(0x0102_0304, b"a\0b");
+        push_seq(&mut key, 0x29);
+        assert_eq!(key, b"\x01\x02\x03\x04a\x00\xffb\x00\x01\xff\xff\xff\xff\xff\xff\xff\xd6");
+
+        let mut value = Vec::new();
+        let header = VersionHeader { kind: VersionKind::Tombstone, time_ms: 0x0a0b, previous: 0x28, created: 3 };
+        header.encode(&mut value);
+        assert_eq!(value, b"\x02\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
+        assert_eq!(VersionHeader::decode(&value).expect("just written"), (header, &b""[..]));
+        assert_eq!(VersionKind::Document as u8, 1);
+
+        assert_eq!(feed_key(0x29), *b"\0\0\0\0\0\0\0\x29");
+        assert_eq!(
+            feed_value(FeedKind::Replaced, true, 0x0a0b, 7, b"a\0b"),
+            b"\x02\x01\x0b\x0a\0\0\0\0\0\0\0\0\0\x07a\0b"
+        );
+        assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8), (1, 3));
+
+        assert_eq!(collection_key(7), b"collection/\0\0\0\x07");
+        assert_eq!(epoch_key(0x29), b"epoch/\0\0\0\0\0\0\0\x29");
+        let store = StoreRecord { format: 1, created_ms: 0x0102 };
+        assert_eq!(encode_record(&store).expect("plain"), b"\x01\xfb\x02\x01");
+        let collection = CollectionRecord { name: "carts".into(), created_ms: 9 };
+        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09");
+    }
+
+    #[test]
+    fn damaged_records_are_named_and_do_not_panic() {
+        assert!(matches!(VersionHeader::decode(b"\x01short"), Err(Error::Corruption(_))));
+        assert!(matches!(VersionHeader::decode(&[9; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(split_version_key(b"\0\0\0\x01\0\x01"), Err(Error::Corruption(_))));
+        assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"1234567", &[1; 14]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[1; 13]), Err(Error::Corruption(_))));
+        assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
+        assert!(matches!(collection_of_key(b"collection/"), Err(Error::Corruption(_))));
+        assert!(matches!(epoch_of_row(&epoch_key(1), b"short"), Err(Error::Corruption(_))));
+    }
+
+    /// Ids made of the bytes that the escape treats specially, and of others.
+    fn id() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(2), Just(0xfe), Just(0xff), any::<u8>()], 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn keys_sort_by_collection_then_id_then_newest_first(
+            a in (0u32..3, id(), any::<u64>()),
+            b in (0u32..3, id(), any::<u64>()),
+        ) {
+            let key = |(collection, id, seq): &(u32, Vec<u8>, u64)| {
+                let mut key = document_prefix(*collection, id);
+                push_seq(&mut key, *seq);
+                key
+            };
+            let order = (a.0, &a.1, std::cmp::Reverse(a.2)).cmp(&(b.0, &b.1, std::cmp::Reverse(b.2)));
+            prop_assert_eq!(key(&a).cmp(&key(&b)), order);
+        }
+
+        #[test]
+        fn ids_and_sequences_come_back(id in id(), seq in any::<u64>()) {
+            let mut key = document_prefix(5, &id);
+            let prefix = key.clone();
+            push_seq(&mut key, seq);
+            prop_assert_eq!(split_version_key(&key).expect("whole"), (&prefix[..], seq));
+            prop_assert_eq!(filter_prefix(&key), &prefix[..]);
+            prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
+            let feed = feed_value(FeedKind::Created, false, seq / 2, 5, &id);
+            let position = FeedPosition { seq, time_ms: seq / 2, last: false };
+            prop_assert_eq!(feed_position(&feed_key(seq), &feed).expect("whole"), position);
+            prop_assert!(after_document(prefix) > key);
+        }
+
+        #[test]
+        fn a_prefix_of_the_id_is_a_prefix_of_the_key(id in id(), cut in 0usize..8, other in id()) {
+            let start = &id[..cut.min(id.len())];
+            prop_assert_eq!(
+                document_prefix(5, &other).starts_with(&id_prefix(5, start)),
+                other.starts_with(start)
+            );
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Bounds how long a `Buffered` write may stay off the disk. Owns one thread; decides nothing else.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::rocks::Rocks;
+
+/// Syncs the log at a steady interval until it is dropped.
+pub(crate) struct Flusher {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flusher {
+    pub(crate) fn start(rocks: &Arc<Rocks>, health: &Arc<Health>, interval: Duration) -> Result<Flusher> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (rocks, health, stopped) = (Arc::clone(rocks), Arc::clone(health), Arc::clone(&stop));
+        let run = move || {
+            let (stopped, called) = &*stopped;
+            let mut stopped = stopped.lock();
+            while !*stopped {
+                called.wait_for(&mut stopped, interval);
+                // RocksDB knows whether anything was written since the last sync; asking costs nothing then.
+                if health.check().is_ok()
+                    && let Err(error) = rocks.sync()
+                {
+                    let _ = health.after_failed_write(error);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("etagdb-flusher".into()).spawn(run).map_err(Error::io)?;
+        Ok(Flusher { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        let (stopped, called) = &*self.stop;
+        *stopped.lock() = true;
+        called.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say: a failed sync is remembered in the health.
+            let _ = thread.join();
+        }
+    }
+}

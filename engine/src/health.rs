@@ -1,0 +1,62 @@
+//! Whether the store still takes writes. Owns the memory of the failure that ended them: RocksDB itself does not say.
+
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+/// Set once, by the first failure that leaves the disk's state uncertain; only reopening the store clears it.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    failed: OnceLock<String>,
+}
+
+impl Health {
+    /// Refuses when writing has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`] with the failure that ended it.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failed.get() {
+            None => Ok(()),
+            Some(because) => Err(Error::ReadOnly { because: because.clone() }),
+        }
+    }
+
+    /// Draws the consequence of a failed write or sync, and returns what to tell each of its writers.
+    pub(crate) fn after_failed_write(&self, error: Error) -> impl Fn() -> Error + use<> {
+        let because = error.to_string();
+        let disk_full = matches!(error, Error::DiskFull(_));
+        if !disk_full {
+            // The record may or may not survive a crash, so no later write may build on it.
+            let _ = self.failed.set(because.clone());
+        }
+        move || {
+            let cause = because.clone().into();
+            if disk_full { Error::DiskFull(cause) } else { Error::OutcomeUnknown(cause) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_sync_ends_writing_and_keeps_its_first_reason() {
+        let health = Health::default();
+        assert!(health.check().is_ok());
+        let tell = health.after_failed_write(Error::io("sync failed: EIO"));
+        assert!(matches!(tell(), Error::OutcomeUnknown(_)));
+        let _ = health.after_failed_write(Error::io("and another"));
+        assert!(matches!(health.check(), Err(Error::ReadOnly { because }) if because.contains("EIO")));
+    }
+
+    #[test]
+    fn a_full_disk_does_not_end_writing() {
+        let health = Health::default();
+        let tell = health.after_failed_write(Error::DiskFull("No space left on device".into()));
+        assert!(matches!(tell(), Error::DiskFull(_)));
+        assert!(health.check().is_ok());
+    }
+}

@@ -1,0 +1,70 @@
+//! A persistent MVCC document store with optimistic concurrency control.
+//!
+//! Every document version has an etag. A write names the etag it builds on and happens only if that version is still
+//! current: one atomic compare-and-swap, durable before it is acknowledged. Versions are immutable, so snapshots read
+//! a consistent past while writers go on.
+//!
+//! ```
+//! use etagdb::{Error, Precondition, Store};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("shop");
+//! let store = Store::open(&path)?;
+//! let carts = store.collection("carts")?;
+//!
+//! // Create: the document must not exist yet.
+//! let created = carts.put("ana", br#"{"items":1}"#, Precondition::Absent)?;
+//! // Replace what we read: only if this is still the current version.
+//! let cart = carts.get("ana")?.expect("just created");
+//! let replaced = carts.put("ana", br#"{"items":2}"#, cart.etag)?;
+//! // Anyone still holding the first etag lost the race, and learns who won.
+//! match carts.put("ana", br#"{"items":9}"#, created.etag) {
+//!     Err(Error::Conflict(conflict)) => assert_eq!(conflict.current, Some(replaced.etag)),
+//!     other => panic!("the stale write was accepted: {other:?}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! * [`Store`] and [`Options`] open a directory; [`Collection`] reads and writes single documents.
+//! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
+//! * [`Collection::update`] is read-modify-write without a retry loop.
+//! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
+//! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
+//!
+//! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
+//! does), does not replicate, and lets one process at a time open a directory. All versions are kept: there is no
+//! retention yet.
+
+mod batch;
+mod clock;
+mod collection;
+mod commit;
+mod directory;
+mod document;
+mod encoding;
+mod epoch;
+mod error;
+mod etag;
+mod flusher;
+mod health;
+mod options;
+mod precondition;
+mod rocks;
+mod scan;
+mod snapshot;
+mod store;
+mod stripes;
+mod watermark;
+
+pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
+pub use clock::{Clock, SystemClock};
+pub use collection::Collection;
+pub use document::{Document, Written};
+pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
+pub use error::{Cause, Conflict, Error, Result};
+pub use etag::{CommitSeq, Etag, ParseEtagError};
+pub use options::{Durability, Options};
+pub use precondition::Precondition;
+pub use scan::{Scan, ScanRange};
+pub use snapshot::Snapshot;
+pub use store::{Stats, Store};

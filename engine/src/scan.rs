@@ -1,0 +1,222 @@
+//! Reading many documents in id order. Owns how superseded and too new versions are passed over.
+
+use std::fmt;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::CommitSeq;
+use crate::collection::CollectionState;
+use crate::document::Document;
+use crate::encoding::{self, VersionHeader, VersionKind};
+use crate::error::Result;
+use crate::rocks::Cursor;
+use crate::store::Inner;
+
+/// After this many superseded versions of one document, seeking past the rest is cheaper than stepping over them.
+const STEPS_BEFORE_SEEK: usize = 8;
+
+/// Which ids a scan covers. Ids compare as bytes.
+///
+/// # Examples
+///
+/// ```
+/// use etagdb::{Precondition, ScanRange};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let store = etagdb::Store::open(dir.path().join("store"))?;
+/// let carts = store.collection("carts")?;
+/// for id in ["ana", "anton", "berta"] {
+///     carts.put(id, "", Precondition::Any)?;
+/// }
+/// let ids = |range: &ScanRange| -> etagdb::Result<Vec<_>> {
+///     carts.scan(range)?.map(|entry| Ok(entry?.0)).collect()
+/// };
+/// assert_eq!(ids(&ScanRange::prefix("an"))?, ["ana", "anton"]);
+/// // A page ends somewhere; the next one starts after its last id.
+/// assert_eq!(ids(&ScanRange::all().after("ana"))?, ["anton", "berta"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanRange {
+    start: Bound<Vec<u8>>,
+    end: Option<Vec<u8>>,
+}
+
+impl ScanRange {
+    /// All documents.
+    pub fn all() -> ScanRange {
+        ScanRange { start: Bound::Unbounded, end: None }
+    }
+
+    /// Documents whose id begins with `prefix`.
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> ScanRange {
+        let prefix = prefix.as_ref();
+        ScanRange { start: Bound::Included(prefix.to_vec()), end: successor(prefix) }
+    }
+
+    /// Only ids at or after `id`.
+    pub fn from(self, id: impl AsRef<[u8]>) -> ScanRange {
+        self.start_at(Bound::Included(id.as_ref().to_vec()))
+    }
+
+    /// Only ids after `id`: how a scan goes on where an earlier one stopped.
+    pub fn after(self, id: impl AsRef<[u8]>) -> ScanRange {
+        self.start_at(Bound::Excluded(id.as_ref().to_vec()))
+    }
+
+    /// Only ids before `id`.
+    pub fn to(mut self, id: impl AsRef<[u8]>) -> ScanRange {
+        let id = id.as_ref();
+        if self.end.as_deref().is_none_or(|end| id < end) {
+            self.end = Some(id.to_vec());
+        }
+        self
+    }
+
+    /// Narrows the range; a start before the present one changes nothing.
+    fn start_at(mut self, start: Bound<Vec<u8>>) -> ScanRange {
+        let rank = |bound: &Bound<Vec<u8>>| match bound {
+            Bound::Unbounded => None,
+            Bound::Included(id) => Some((id.clone(), false)),
+            Bound::Excluded(id) => Some((id.clone(), true)),
+        };
+        if rank(&start) > rank(&self.start) {
+            self.start = start;
+        }
+        self
+    }
+
+    /// The version keys that the range covers: from the first to before the second.
+    fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
+        let number = collection.number;
+        let start = match &self.start {
+            Bound::Unbounded => encoding::collection_start(number).to_vec(),
+            Bound::Included(id) => encoding::document_prefix(number, id),
+            Bound::Excluded(id) => encoding::after_document(encoding::document_prefix(number, id)),
+        };
+        let end = match &self.end {
+            None => encoding::collection_start(number + 1).to_vec(),
+            Some(id) => encoding::document_prefix(number, id),
+        };
+        (start, end)
+    }
+}
+
+/// The smallest id that is greater than every id beginning with `prefix`.
+fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// The documents of a range, in byte order of their ids, all as of one commit sequence.
+///
+/// An iterator of id and document. After an error it is at its end.
+pub struct Scan<'a> {
+    store: &'a Inner,
+    cursor: Cursor<'a>,
+    seq: CommitSeq,
+    /// The document whose answer is known; its remaining versions are passed over.
+    done: Vec<u8>,
+    steps: usize,
+    failed: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(store: &'a Inner, collection: &CollectionState, range: &ScanRange, seq: CommitSeq) -> Scan<'a> {
+        let (start, end) = range.keys(collection);
+        let cursor = store.rocks.versions(&start, end);
+        Scan { store, cursor, seq, done: Vec::new(), steps: 0, failed: false }
+    }
+
+    /// The commit sequence that the documents are read at.
+    pub fn seq(&self) -> CommitSeq {
+        self.seq
+    }
+
+    fn next_document(&mut self) -> Result<Option<(Bytes, Document)>> {
+        while let Some((key, value)) = self.cursor.row()? {
+            let (prefix, seq) = encoding::split_version_key(key)?;
+            if prefix == self.done {
+                self.steps += 1;
+                if self.steps < STEPS_BEFORE_SEEK {
+                    self.cursor.advance();
+                } else {
+                    let past = encoding::after_document(prefix.to_vec());
+                    self.cursor.seek(&past);
+                    self.steps = 0;
+                }
+                continue;
+            }
+            if seq > self.seq.get() {
+                // Newer than the snapshot: its own row, if any, comes later under the same prefix.
+                self.steps += 1;
+                if self.steps < STEPS_BEFORE_SEEK {
+                    self.cursor.advance();
+                } else {
+                    let mut at = prefix.to_vec();
+                    encoding::push_seq(&mut at, self.seq.get());
+                    self.cursor.seek(&at);
+                    self.steps = 0;
+                }
+                continue;
+            }
+            self.done.clear();
+            self.done.extend_from_slice(prefix);
+            self.steps = 0;
+            let (header, body) = VersionHeader::decode(value)?;
+            let found = match header.kind {
+                VersionKind::Tombstone => None,
+                VersionKind::Document => {
+                    let id = Bytes::from(encoding::id_of_prefix(prefix)?);
+                    Some((id, self.store.document(seq, &header, body)))
+                }
+            };
+            self.cursor.advance();
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<(Bytes, Document)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_document();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+impl fmt::Debug for Scan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan").field("seq", &self.seq).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_passes_over_trailing_ff() {
+        assert_eq!(successor(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(successor(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(successor(b"\xff"), None);
+        assert_eq!(successor(b""), None);
+    }
+
+    #[test]
+    fn bounds_only_narrow() {
+        let range = ScanRange::prefix("b").from("a").after("c").from("c").to("z").to("d");
+        assert_eq!(range, ScanRange { start: Bound::Excluded(b"c".to_vec()), end: Some(b"c".to_vec()) });
+    }
+}

@@ -1,0 +1,392 @@
+//! Opening a store, its collections and its snapshots. Owns what all handles share and how it ends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::batch::{WriteBatch, validate_id};
+use crate::collection::{Collection, CollectionState};
+use crate::commit::{Queue, created_seq};
+use crate::directory::Directory;
+use crate::document::Document;
+use crate::encoding::{
+    self, CollectionNumber, CollectionRecord, MAX_NAME_BYTES, StoreRecord, VersionHeader, VersionKind,
+};
+use crate::epoch::Epochs;
+use crate::error::{Error, Result};
+use crate::flusher::Flusher;
+use crate::health::Health;
+use crate::options::{Durability, Options};
+use crate::rocks::{Rocks, Rows};
+use crate::scan::{Scan, ScanRange};
+use crate::snapshot::Snapshot;
+use crate::stripes::Stripes;
+use crate::watermark::Watermark;
+use crate::{CommitSeq, Etag, clock};
+
+/// A persistent store of versioned documents in collections.
+///
+/// Cheap to clone; all clones are the same open store, usable from many threads at once. One process at a time has a
+/// directory open. The store closes when its last handle goes (collections and snapshots are handles too); a process
+/// that is killed instead loses nothing that it acknowledged.
+///
+/// # Examples
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("store");
+/// let store = etagdb::Store::open(&path)?;
+/// let carts = store.collection("carts")?;
+/// carts.put("ana", "1 pen", etagdb::Precondition::Absent)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// What all handles of an open store share. The order of the fields is the order in which they go: the database
+/// closes before its directory is free for others.
+pub(crate) struct Inner {
+    flusher: Option<Flusher>,
+    pub(crate) rocks: Arc<Rocks>,
+    pub(crate) options: Options,
+    pub(crate) stripes: Stripes,
+    pub(crate) queue: Queue,
+    pub(crate) commit_clock: Mutex<CommitClock>,
+    pub(crate) epochs: Epochs,
+    pub(crate) health: Arc<Health>,
+    pub(crate) watermark: Watermark,
+    visible: AtomicU64,
+    collections: Mutex<Collections>,
+    directory: Directory,
+}
+
+/// The last of what was given out. Held by the leader of the commit queue.
+pub(crate) struct CommitClock {
+    pub(crate) last_assigned: u64,
+    pub(crate) last_time_ms: u64,
+}
+
+struct Collections {
+    by_name: BTreeMap<String, Arc<CollectionState>>,
+    next_number: CollectionNumber,
+}
+
+/// Figures about an open store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The newest visible commit.
+    pub last_commit: CommitSeq,
+    /// The oldest commit sequence that a live snapshot reads at; `last_commit` without one.
+    pub watermark: CommitSeq,
+    /// Live snapshots.
+    pub snapshots: usize,
+    /// Writes committed since the store was opened.
+    pub commits: u64,
+    /// Write batches that they went to disk in. `commits / groups` is how many writes shared a sync.
+    pub groups: u64,
+    /// About how many version rows there are, superseded ones and tombstones included (RocksDB's
+    /// `rocksdb.estimate-num-keys`).
+    pub versions_estimate: u64,
+    /// Bytes of all version rows in sorted files (RocksDB's `rocksdb.total-sst-files-size`).
+    pub versions_bytes: u64,
+    /// Whether the store takes writes.
+    pub writable: bool,
+}
+
+impl Store {
+    /// Opens the store in directory `path` with default options, creating it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Options::default().open(path)
+    }
+
+    pub(crate) fn open_with(options: &Options, path: &Path) -> Result<Store> {
+        let mut directory = Directory::open(path, options.create_if_missing)?;
+        let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
+        if directory.is_new() {
+            let created_ms = clock::now_ms(&options.clock, 0);
+            let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
+            let mut rows = Rows::default();
+            rocks.put_meta(&mut rows, encoding::STORE_KEY, &record);
+            rocks.write(rows, true)?;
+            directory.finish_creation()?;
+        }
+        check_store_record(&rocks, path)?;
+        let collections = load_collections(&rocks)?;
+        let epochs = rocks
+            .meta_rows(encoding::EPOCH_PREFIX)?
+            .iter()
+            .map(|(key, value)| encoding::epoch_of_row(key, value))
+            .collect::<Result<Vec<_>>>()?;
+        let last = match rocks.last_feed_row()? {
+            Some((key, value)) => Some(encoding::feed_position(&key, &value)?),
+            None => None,
+        };
+        if last.is_some() && epochs.is_empty() {
+            return Err(Error::Corruption("there are commits but no epoch that they belong to".into()));
+        }
+        let (last_assigned, last_time_ms) = last.map_or((0, 0), |last| (last.seq, last.time_ms));
+        let rocks = Arc::new(rocks);
+        let health = Arc::new(Health::default());
+        let flusher = match options.durability {
+            Durability::Sync => None,
+            Durability::Buffered => Some(Flusher::start(&rocks, &health, options.flush_interval)?),
+        };
+        Ok(Store {
+            inner: Arc::new(Inner {
+                flusher,
+                rocks,
+                options: options.clone(),
+                stripes: Stripes::new(),
+                queue: Queue::default(),
+                commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
+                epochs: Epochs::new(epochs),
+                health,
+                watermark: Watermark::default(),
+                visible: AtomicU64::new(last_assigned),
+                collections: Mutex::new(collections),
+                directory,
+            }),
+        })
+    }
+
+    /// The directory that the store is in.
+    pub fn path(&self) -> &Path {
+        self.inner.directory.path()
+    }
+
+    /// Opens the collection `name`, creating it if there is none; a new one is on disk when this returns. `name`: 1
+    /// to [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES) bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a name beyond the limits; [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and
+    /// [`Error::DiskFull`] when creating fails.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        let inner = &self.inner;
+        let mut collections = inner.collections.lock();
+        if let Some(state) = collections.by_name.get(name) {
+            return Ok(Collection::new(Arc::clone(inner), Arc::clone(state)));
+        }
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            let len = name.len();
+            return Err(Error::Invalid(format!("a collection name has 1 to {MAX_NAME_BYTES} bytes, not {len}")));
+        }
+        inner.health.check()?;
+        let number = collections.next_number;
+        // The highest number stays free, so that the end of a collection's keys can always be written down.
+        let next = number.checked_add(1).filter(|&next| next < CollectionNumber::MAX);
+        let next = next.ok_or_else(|| Error::invalid("this store has had as many collections as it can have"))?;
+        let created_ms = clock::now_ms(&inner.options.clock, 0);
+        let record = encoding::encode_record(&CollectionRecord { name: name.to_owned(), created_ms })?;
+        let mut rows = Rows::default();
+        inner.rocks.put_meta(&mut rows, &encoding::collection_key(number), &record);
+        inner.rocks.put_meta(&mut rows, encoding::NEXT_COLLECTION_KEY, &next.to_le_bytes());
+        inner.rocks.write(rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
+        collections.next_number = next;
+        let state = Arc::new(CollectionState::new(number, name.to_owned()));
+        collections.by_name.insert(name.to_owned(), Arc::clone(&state));
+        Ok(Collection::new(Arc::clone(inner), state))
+    }
+
+    /// Opens the collection `name` if there is one.
+    pub fn existing_collection(&self, name: &str) -> Option<Collection> {
+        let collections = self.inner.collections.lock();
+        let state = collections.by_name.get(name)?;
+        Some(Collection::new(Arc::clone(&self.inner), Arc::clone(state)))
+    }
+
+    /// The names of all collections, in byte order.
+    pub fn collections(&self) -> Vec<String> {
+        self.inner.collections.lock().by_name.keys().cloned().collect()
+    }
+
+    /// Drops the collection `name` with all its documents and their history; false when there is none.
+    ///
+    /// On return it is gone for every handle and every snapshot, durably. A batch that writes to it happens wholly
+    /// before or fails with [`Error::Invalid`]. Disk space comes back in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part.
+    pub fn drop_collection(&self, name: &str) -> Result<bool> {
+        let inner = &self.inner;
+        let mut collections = inner.collections.lock();
+        let Some(state) = collections.by_name.get(name) else {
+            return Ok(false);
+        };
+        inner.commit_drop(state)?;
+        let (start, end) = (encoding::collection_start(state.number), encoding::collection_start(state.number + 1));
+        // The drop is done; this only gives space back sooner than compaction would.
+        let _ = inner.rocks.reclaim_versions(&start, &end);
+        collections.by_name.remove(name);
+        Ok(true)
+    }
+
+    /// Begins an empty batch.
+    pub fn batch<'a>(&self) -> WriteBatch<'a> {
+        WriteBatch::new(Arc::clone(&self.inner))
+    }
+
+    /// Takes a snapshot of the whole store as it is now. Costs no input or output.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(Arc::clone(&self.inner), || self.inner.visible())
+    }
+
+    /// Takes a snapshot of the whole store as it was after commit `seq`. A batch is never split: in the middle of
+    /// one, the snapshot is of the state after it, and [`Snapshot::seq`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::Io`] and [`Error::Corruption`] when the
+    /// commit order cannot be read.
+    pub fn snapshot_at(&self, seq: CommitSeq) -> Result<Snapshot> {
+        let newest = self.inner.visible();
+        if seq > newest {
+            return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
+        }
+        let end = CommitSeq::new(self.inner.rocks.end_of_batch(seq.get())?);
+        Ok(Snapshot::new(Arc::clone(&self.inner), || end))
+    }
+
+    /// The newest visible commit; 0 in a store without commits.
+    pub fn last_commit(&self) -> CommitSeq {
+        self.inner.visible()
+    }
+
+    /// The oldest commit sequence that a live snapshot reads at, or [`last_commit`](Store::last_commit) without one.
+    /// Versions that were superseded at or before it are needed by nobody.
+    pub fn watermark(&self) -> CommitSeq {
+        self.inner.watermark.oldest(|| self.inner.visible())
+    }
+
+    /// Figures about the store. Cheap: no documents are read.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let (commits, groups) = inner.commit_counts();
+        Stats {
+            last_commit: self.last_commit(),
+            watermark: self.watermark(),
+            snapshots: inner.watermark.count(),
+            commits,
+            groups,
+            versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
+            versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
+            writable: inner.health.check().is_ok(),
+        }
+    }
+
+    /// Makes everything acknowledged so far durable, also under [`Durability::Buffered`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutcomeUnknown`] when the sync fails; the store then takes no more writes.
+    pub fn sync(&self) -> Result<()> {
+        self.inner.health.check()?;
+        self.inner.rocks.sync().map_err(|error| self.inner.health.after_failed_write(error)())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// The newest commit that anybody may see.
+    pub(crate) fn visible(&self) -> CommitSeq {
+        CommitSeq::new(self.visible.load(Ordering::SeqCst))
+    }
+
+    /// Lets everybody see the commits up to `seq`. Called by one leader at a time, in ascending order.
+    pub(crate) fn publish(&self, seq: CommitSeq) {
+        self.visible.store(seq.get(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn etag(&self, seq: u64) -> Etag {
+        Etag::new(self.epochs.of(seq), CommitSeq::new(seq))
+    }
+
+    pub(crate) fn document(&self, seq: u64, header: &VersionHeader, body: &[u8]) -> Document {
+        Document {
+            etag: self.etag(seq),
+            seq: CommitSeq::new(seq),
+            created: CommitSeq::new(created_seq(seq, header)),
+            time_ms: header.time_ms,
+            body: Bytes::copy_from_slice(body),
+        }
+    }
+
+    /// Reads a document as of commit `at`.
+    pub(crate) fn get_at(&self, collection: &CollectionState, id: &[u8], at: CommitSeq) -> Result<Option<Document>> {
+        collection.check_live()?;
+        if validate_id(id).is_err() {
+            return Ok(None);
+        }
+        let prefix = encoding::document_prefix(collection.number, id);
+        let found = self.rocks.newest(&prefix, at.get(), |seq, header, body| {
+            (header.kind == VersionKind::Document).then(|| self.document(seq, &header, body))
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Scans a collection as of commit `at`, or as it is now.
+    pub(crate) fn scan_at(
+        &self,
+        collection: &CollectionState,
+        range: &ScanRange,
+        at: Option<CommitSeq>,
+    ) -> Result<Scan<'_>> {
+        collection.check_live()?;
+        Ok(Scan::new(self, collection, range, at.unwrap_or_else(|| self.visible())))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.flusher.take());
+        // Saves the next opening the replay of the log. What fails here is in the log all the same: a write that was
+        // acknowledged is no less durable for it.
+        if self.health.check().is_ok() {
+            let _ = self.rocks.sync();
+            let _ = self.rocks.flush();
+        }
+    }
+}
+
+fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
+    let Some(bytes) = rocks.meta(encoding::STORE_KEY)? else {
+        return Err(Error::Corruption(format!("{} holds a database that is no etagdb store", path.display())));
+    };
+    let record: StoreRecord = encoding::decode_record("store record", &bytes)?;
+    if record.format != encoding::FORMAT {
+        return Err(Error::UnknownFormat { path: path.to_owned(), found: record.format.to_string() });
+    }
+    Ok(())
+}
+
+fn load_collections(rocks: &Rocks) -> Result<Collections> {
+    let mut by_name = BTreeMap::new();
+    for (key, value) in rocks.meta_rows(encoding::COLLECTION_PREFIX)? {
+        let number = encoding::collection_of_key(&key)?;
+        let record: CollectionRecord = encoding::decode_record("collection record", &value)?;
+        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record.name)));
+    }
+    let next_number = match rocks.meta(encoding::NEXT_COLLECTION_KEY)? {
+        Some(bytes) => encoding::next_collection(&bytes)?,
+        None => 1,
+    };
+    Ok(Collections { by_name, next_number })
+}
