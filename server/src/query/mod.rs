@@ -1,0 +1,206 @@
+//! Cosmos SQL, from text to results. Pure: it knows documents as JSON values and nothing of storage or HTTP.
+//!
+//! A query passes through four stages, each in files of its own: text to tokens (`token`), tokens to a syntax tree
+//! (`parser`, `parser_expression`, `tree`), tree to a checked plan (`bind`, `regroup`, `plan`), and the plan over
+//! documents (`evaluate`, `functions`, `collect`, `aggregate`). What can be refused is refused by the first three, with
+//! line and column.
+
+mod aggregate;
+mod bind;
+#[cfg(test)]
+mod cases;
+mod collect;
+mod error;
+mod evaluate;
+mod functions;
+mod like;
+mod parser;
+mod parser_expression;
+mod plan;
+mod regroup;
+mod token;
+mod tree;
+mod value;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+pub(crate) use collect::Flow;
+pub(crate) use error::QueryError;
+
+use collect::Gather;
+use error::Result;
+use evaluate::{Context, Frame, GroupValues, Scope, evaluate};
+use plan::{DOCUMENT, Expression, Origin, Plan, Step};
+use tree::BinaryOperator;
+
+/// How much a query may hold in memory unless it says otherwise: a result page is a few megabytes, a sort of everything
+/// in a large container is not for one request.
+const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+
+/// A checked query.
+#[derive(Debug)]
+pub(crate) struct Query {
+    plan: Plan,
+    /// When the query began, in units of 100 ns since 1970.
+    ticks: i64,
+    memory_limit_bytes: usize,
+}
+
+/// What a query says about where its documents are, for reading them directly.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct KeyHints {
+    /// Conditions `path = constant` that every document in the result meets, paths as property names from the document
+    /// down.
+    pub(crate) equalities: Vec<(Vec<String>, Value)>,
+}
+
+impl KeyHints {
+    /// The constant that this path must equal.
+    pub(crate) fn value_of(&self, path: &[&str]) -> Option<&Value> {
+        self.equalities.iter().find(|(known, _)| known.iter().eq(path)).map(|(_, value)| value)
+    }
+}
+
+/// Parses and checks a query; parameter names include the at sign.
+///
+/// # Errors
+/// Syntax, names, parameters, functions or limits; the message says which, with line and column.
+pub(crate) fn parse(text: &str, parameters: Vec<(String, Value)>) -> Result<Query> {
+    Ok(Query::new(bind::bind(&parser::parse_query(text)?, parameters)?))
+}
+
+/// Parses and checks the condition of a patch, such as `from c where c.stock > 0`.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_predicate(text: &str) -> Result<Query> {
+    Ok(Query::new(bind::bind(&parser::parse_condition(text)?, Vec::new())?))
+}
+
+impl Query {
+    fn new(plan: Plan) -> Self {
+        // A clock before 1970 or after the year 30,000 is no reason to refuse a query that does not ask for the time.
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ticks = i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX);
+        Query { plan, ticks, memory_limit_bytes: MEMORY_LIMIT_BYTES }
+    }
+
+    /// Whether each document yields its results independently of the others, so that pages can resume after any
+    /// document; use [`Query::apply`] then, and [`Query::collect`] otherwise.
+    pub(crate) fn streams(&self) -> bool {
+        let plan = &self.plan;
+        let bounded = plan.offset > 0 || plan.limit.is_some();
+        !(plan.sources.is_empty() || plan.grouping.is_some() || plan.distinct || bounded) && plan.order.is_empty()
+    }
+
+    /// Appends the results that this document yields.
+    ///
+    /// # Errors
+    /// Too much work, or an expression that cannot be evaluated; `out` may then hold some of the results.
+    pub(crate) fn apply(&self, document: &Value, out: &mut Vec<Value>) -> Result<()> {
+        let context = Context::new(self.ticks);
+        let scope = Scope { slot: DOCUMENT, value: document, outer: None };
+        let frame = Frame { scope: Some(&scope), group: GroupValues::default(), context: &context };
+        collect::for_each_row(&self.plan, frame, &mut |row| {
+            if let Some(result) = evaluate(&self.plan.projection, row)? {
+                out.push(row.keep(result)?);
+            }
+            Ok(Flow::Continue)
+        })?;
+        Ok(())
+    }
+
+    /// Whether a document meets the condition of a query made by [`parse_predicate`].
+    ///
+    /// # Errors
+    /// As [`Query::apply`].
+    pub(crate) fn matches(&self, document: &Value) -> Result<bool> {
+        let context = Context::new(self.ticks);
+        let scope = Scope { slot: DOCUMENT, value: document, outer: None };
+        let frame = Frame { scope: Some(&scope), group: GroupValues::default(), context: &context };
+        let mut found = false;
+        collect::for_each_row(&self.plan, frame, &mut |_| {
+            found = true;
+            Ok(Flow::Done)
+        })?;
+        Ok(found)
+    }
+
+    /// Begins a run over documents whose results depend on one another.
+    pub(crate) fn collect(&self) -> Collector<'_> {
+        Collector { query: self, gather: Gather::new(&self.plan, self.memory_limit_bytes) }
+    }
+
+    /// The conditions `path = constant` that the query asks of every document.
+    pub(crate) fn key_equality(&self) -> KeyHints {
+        let mut hints = KeyHints::default();
+        let [source] = self.plan.sources.as_slice() else { return hints };
+        // Only where the source is the document itself does a path from it begin at the document.
+        let whole = !source.iterates
+            && matches!(&source.origin, Origin::Value(Expression::Slot(slot_use)) if slot_use.slot == DOCUMENT);
+        if let Some(filter) = self.plan.filter.as_ref().filter(|_| whole) {
+            let conjuncts = match filter {
+                Expression::And(conjuncts) => conjuncts.as_slice(),
+                single => std::slice::from_ref(single),
+            };
+            hints.equalities.extend(conjuncts.iter().filter_map(|conjunct| equality(conjunct, source.slot)));
+        }
+        hints
+    }
+}
+
+/// The path and constant of `path = constant` or `constant = path`.
+fn equality(expression: &Expression, slot: usize) -> Option<(Vec<String>, Value)> {
+    let Expression::Chain(left, rest) = expression else { return None };
+    let [(BinaryOperator::Equal, right)] = rest.as_slice() else { return None };
+    let (path, constant) = match (left.as_ref(), right) {
+        (Expression::Constant(constant), path) | (path, Expression::Constant(constant)) => (path, constant),
+        _ => return None,
+    };
+    let Expression::Path(base, steps) = path else { return None };
+    if !matches!(base.as_ref(), Expression::Slot(slot_use) if slot_use.slot == slot) {
+        return None;
+    }
+    let keys: Option<Vec<String>> =
+        steps.iter().map(|step| if let Step::Key(key) = step { Some(key.clone()) } else { None }).collect();
+    Some((keys?, constant.clone()))
+}
+
+/// The run of one query over many documents.
+#[derive(Debug)]
+pub(crate) struct Collector<'q> {
+    query: &'q Query,
+    gather: Gather<'q>,
+}
+
+impl Collector<'_> {
+    /// Takes the next document.
+    ///
+    /// # Errors
+    /// As [`Query::apply`], or the run needs more memory than it may.
+    pub(crate) fn push(&mut self, document: &Value) -> Result<Flow> {
+        if self.query.plan.sources.is_empty() {
+            return Ok(Flow::Done);
+        }
+        let context = Context::new(self.query.ticks);
+        let scope = Scope { slot: DOCUMENT, value: document, outer: None };
+        let frame = Frame { scope: Some(&scope), group: GroupValues::default(), context: &context };
+        collect::for_each_row(&self.query.plan, frame, &mut |row| self.gather.push(row))
+    }
+
+    /// The results.
+    ///
+    /// # Errors
+    /// As [`Collector::push`].
+    pub(crate) fn finish(mut self) -> Result<Vec<Value>> {
+        let context = Context::new(self.query.ticks);
+        if self.query.plan.sources.is_empty() {
+            // Without FROM there is one row, whatever the container holds.
+            let frame = Frame { scope: None, group: GroupValues::default(), context: &context };
+            collect::for_each_row(&self.query.plan, frame, &mut |row| self.gather.push(row))?;
+        }
+        self.gather.finish(None, &context)
+    }
+}
