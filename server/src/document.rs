@@ -1,0 +1,509 @@
+//! An item's JSON as text, so that numbers, spacing and the order of members survive byte for byte.
+//!
+//! Owns the checks an item must pass before it is stored, the removal of system properties on the way in and their
+//! insertion on the way out. It never builds a tree of values: what the user wrote is what is kept and given back.
+//! Whatever [`Body::parse`] accepts, `serde_json` can read as a `Value`, so later readers need no error path of their own.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// How deep objects and arrays may nest, the item itself being level one.
+///
+/// The service documents 128. Readers here are `serde_json`, which refuses the 128th level, and an item that could be
+/// stored but not queried would be worse than one refused.
+pub(crate) const MAX_DEPTH: usize = 127;
+
+/// Longest item id in bytes of UTF-8.
+pub(crate) const MAX_ID_BYTES: usize = 1023;
+
+/// What the server writes itself; a client that sends an item back as it read it sends these too.
+const SYSTEM_PROPERTIES: [&str; 6] = ["_rid", "_self", "_etag", "_ts", "_attachments", "_lsn"];
+
+/// `serde_json` takes an object whose first member has this name for JSON inside a string, when it reads a `Value`.
+const RAW_VALUE_TOKEN: &str = "$serde_json::private::RawValue";
+
+/// Why a body or an id was refused, in words for the person who sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BodyError(String);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// True for the names that the server owns in every item.
+pub(crate) fn is_system_property(name: &str) -> bool {
+    SYSTEM_PROPERTIES.contains(&name)
+}
+
+/// A checked item: its members in the order written, without system properties. Of members with one name the last counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    members: Vec<(String, Box<RawValue>)>,
+    stored: Vec<u8>,
+}
+
+impl Body {
+    /// Checks that `bytes` are one JSON object in UTF-8 and nothing else, nested at most [`MAX_DEPTH`] deep.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Body, BodyError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            BodyError(format!("the body is not UTF-8: byte {} is not valid there", error.valid_up_to()))
+        })?;
+        require_object(text)?;
+        check_json(text)?;
+        let Members(mut members) =
+            serde_json::from_str(text).map_err(|error| BodyError(format!("the body is not valid JSON: {error}")))?;
+
+        let written = members.len();
+        drop_shadowed_and_system(&mut members);
+        let stored = if members.len() == written { trim(text).as_bytes().to_vec() } else { write_object(&members) };
+        Ok(Body { members, stored })
+    }
+
+    /// Returns the item's id, or `None` if it has none.
+    pub(crate) fn id(&self) -> Result<Option<String>, BodyError> {
+        let Some(raw) = self.get("id") else { return Ok(None) };
+        match serde_json::from_str(raw.get()) {
+            Ok(id) => Ok(Some(id)),
+            Err(_) => Err(BodyError(format!("the item's `id` must be a string, not {}", kind_of(raw.get())))),
+        }
+    }
+
+    /// Returns the text of one member.
+    pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
+        self.members.iter().find(|(member, _)| member == name).map(|(_, value)| &**value)
+    }
+
+    /// Returns the text to store: the item as it was written, less system properties and members written twice.
+    pub(crate) fn stored(&self) -> Vec<u8> {
+        self.stored.clone()
+    }
+}
+
+/// What the server adds to an item when it answers with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SystemProperties {
+    /// The item's resource id.
+    pub(crate) rid: String,
+    /// The item's address by resource ids, with its trailing slash.
+    pub(crate) self_link: String,
+    /// The etag as the header carries it, quotes included.
+    pub(crate) etag: String,
+    /// Seconds since 1970 of the last write.
+    pub(crate) ts: u64,
+}
+
+/// Returns a stored item as the client sees it: the system properties are spliced in before the closing brace.
+pub(crate) fn render(stored: &[u8], system: &SystemProperties) -> Vec<u8> {
+    let open = stored.strip_suffix(b"}").unwrap_or(stored);
+    let mut out = Vec::with_capacity(open.len() + 128 + system.rid.len() + system.self_link.len() + system.etag.len());
+    out.extend_from_slice(open);
+    if open.trim_ascii_end() != b"{" {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"_rid\":");
+    write_string(&mut out, &system.rid);
+    out.extend_from_slice(b",\"_self\":");
+    write_string(&mut out, &system.self_link);
+    out.extend_from_slice(b",\"_etag\":");
+    write_string(&mut out, &system.etag);
+    out.extend_from_slice(b",\"_attachments\":\"attachments/\",\"_ts\":");
+    out.extend_from_slice(system.ts.to_string().as_bytes());
+    out.push(b'}');
+    out
+}
+
+/// Checks an item id: not empty, at most [`MAX_ID_BYTES`], and free of the characters that break a path.
+///
+/// `?`, tabs, line ends, spaces and anything beyond ASCII are allowed, as the SDKs' own tests expect.
+pub(crate) fn validate_id(id: &str) -> Result<(), BodyError> {
+    if id.is_empty() {
+        return Err(BodyError("the item's `id` must not be empty".to_owned()));
+    }
+    if id.len() > MAX_ID_BYTES {
+        return Err(BodyError(format!("the item's `id` has {} bytes, more than the {MAX_ID_BYTES} allowed", id.len())));
+    }
+    match id.chars().find(|c| matches!(c, '/' | '\\' | '#')) {
+        Some(c) => Err(BodyError(format!("the item's `id` must not contain `{c}`"))),
+        None => Ok(()),
+    }
+}
+
+/// Says what kind of JSON value a text is, by its first character.
+pub(crate) fn kind_of(json: &str) -> &'static str {
+    match json.trim_start().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        Some(_) => "something that is not JSON",
+        None => "nothing",
+    }
+}
+
+/// Writes `text` as a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    // Only these three need care, and almost no name or id holds one.
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+                '\0'..='\x1f' => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
+                _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\r', '\n'])
+}
+
+/// Refuses what is no object before looking further: the parser's own words for it would name a position, not the mistake.
+fn require_object(text: &str) -> Result<(), BodyError> {
+    let text = trim(text);
+    if text.is_empty() {
+        Err(BodyError("the body is empty; it must be a JSON object".to_owned()))
+    } else if text.starts_with('{') {
+        Ok(())
+    } else {
+        Err(BodyError(format!("the body must be a JSON object, not {}", kind_of(text))))
+    }
+}
+
+/// Reads the whole text strictly. Raw values alone would let through lone surrogates, numbers beyond any float, and any depth.
+fn check_json(text: &str) -> Result<(), BodyError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Checked.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| {
+        // The parser's limit is ours, under a name that says little to the sender.
+        if error.to_string().starts_with("recursion limit exceeded") {
+            let (line, column) = (error.line(), error.column());
+            BodyError(format!("the body is nested deeper than {MAX_DEPTH} levels at line {line} column {column}"))
+        } else {
+            BodyError(format!("the body is not valid JSON: {error}"))
+        }
+    })
+}
+
+fn drop_shadowed_and_system(members: &mut Vec<(String, Box<RawValue>)>) {
+    let mut seen = HashSet::with_capacity(members.len());
+    let mut keep: Vec<bool> =
+        members.iter().rev().map(|(name, _)| !is_system_property(name) && seen.insert(name.as_str())).collect();
+    if keep.contains(&false) {
+        members.retain(|_| keep.pop().unwrap_or(false));
+    }
+}
+
+fn write_object(members: &[(String, Box<RawValue>)]) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for (name, value) in members {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        write_string(&mut out, name);
+        out.push(b':');
+        out.extend_from_slice(value.get().as_bytes());
+    }
+    out.push(b'}');
+    out
+}
+
+/// The members of an object, as written.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// Reads a value of any kind strictly and keeps nothing of it.
+#[derive(Clone, Copy)]
+struct Checked;
+
+impl<'de> DeserializeSeed<'de> for Checked {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Checked)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key_seed(CheckedName)?.is_some() {
+            map.next_value_seed(Checked)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a member's name and refuses the one that `serde_json` keeps for itself.
+struct CheckedName;
+
+impl<'de> DeserializeSeed<'de> for CheckedName {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for CheckedName {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<(), E> {
+        if name == RAW_VALUE_TOKEN {
+            return Err(E::custom(format_args!("the member name `{RAW_VALUE_TOKEN}` is reserved")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn stored(text: &str) -> String {
+        String::from_utf8(Body::parse(text.as_bytes()).unwrap().stored()).unwrap()
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        Body::parse(bytes).unwrap_err().to_string()
+    }
+
+    fn system() -> SystemProperties {
+        SystemProperties {
+            rid: "AQAAAIAAAAEBAAAAAAAAAA==".to_owned(),
+            self_link: "dbs/AQAAAA==/colls/AQAAAIAAAAE=/docs/AQAAAIAAAAEBAAAAAAAAAA==/".to_owned(),
+            etag: "\"6f9619ff-8b86-d011-b42d-000000000001\"".to_owned(),
+            ts: 1_700_000_000,
+        }
+    }
+
+    fn nested(depth: usize) -> String {
+        format!("{}0{}", "{\"a\":".repeat(depth), "}".repeat(depth))
+    }
+
+    #[test]
+    fn text_is_kept_as_written() {
+        let text =
+            "{ \"id\" : \"1\",\n\t\"n\": 1.50e+3, \"big\": 123456789012345678901234567890, \"s\": \"\\u0041\\/\" }";
+        assert_eq!(stored(&format!("\r\n {text} \n")), text);
+    }
+
+    #[test]
+    fn system_properties_are_dropped_even_when_escaped() {
+        let text = r#"{"_rid":"x","id":"1","\u005fetag":"e","a": [1, 2] ,"_ts":1,"_self":"","_attachments":"","_lsn":3,"_x":4}"#;
+        assert_eq!(stored(text), r#"{"id":"1","a":[1, 2],"_x":4}"#);
+        assert_eq!(
+            stored(r#"{"a":{"_etag":1}}"#),
+            r#"{"a":{"_etag":1}}"#,
+            "only members of the item itself are the server's"
+        );
+        assert_eq!(stored(r#"{"_etag":1}"#), "{}");
+    }
+
+    #[test]
+    fn last_of_equal_names_wins() {
+        let body = Body::parse(br#"{"id":"1","a":1,"b":2,"\u0061":3}"#).unwrap();
+        assert_eq!(body.get("a").unwrap().get(), "3");
+        assert_eq!(body.stored(), br#"{"id":"1","b":2,"a":3}"#);
+    }
+
+    #[test]
+    fn names_that_need_escapes_survive_a_rewrite() {
+        let text = r#"{"_ts":1,"q\"\\\u0001é":1}"#;
+        assert_eq!(stored(text), r#"{"q\"\\\u0001é":1}"#);
+    }
+
+    #[test]
+    fn id_is_a_string_or_absent() {
+        let id = |text: &str| Body::parse(text.as_bytes()).unwrap().id();
+        assert_eq!(id(r#"{"id":"\u0061"}"#), Ok(Some("a".to_owned())));
+        assert_eq!(id("{}"), Ok(None));
+        assert_eq!(id(r#"{"id":7}"#).unwrap_err().to_string(), "the item's `id` must be a string, not a number");
+        assert_eq!(id(r#"{"id":null}"#).unwrap_err().to_string(), "the item's `id` must be a string, not null");
+    }
+
+    #[test]
+    fn refusals_name_the_mistake() {
+        assert_eq!(refusal(b""), "the body is empty; it must be a JSON object");
+        assert_eq!(refusal(b"[1]"), "the body must be a JSON object, not an array");
+        assert_eq!(refusal(b" null"), "the body must be a JSON object, not null");
+        assert_eq!(refusal(b"<a/>"), "the body must be a JSON object, not something that is not JSON");
+        assert_eq!(refusal(b"{\"a\":\"\xff\"}"), "the body is not UTF-8: byte 6 is not valid there");
+        assert!(refusal(b"{\"a\":1} x").contains("trailing characters at line 1 column 9"));
+        assert!(refusal(b"{\"a\":\n 01}").contains("line 2 column"));
+        assert!(refusal(b"{\"a\":1e999}").contains("number out of range"));
+        assert!(refusal(br#"{"a":"\ud800"}"#).contains("hex escape"));
+        assert!(refusal(br#"{"a":{"$serde_json::private::RawValue":"[]"}}"#).contains("reserved"));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        assert!(Body::parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(
+            refusal(nested(MAX_DEPTH + 1).as_bytes())
+                .starts_with("the body is nested deeper than 127 levels at line 1")
+        );
+        assert!(Body::parse(format!("{{\"a\":{}", "[".repeat(1_000_000)).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn rendering_splices_before_the_brace() {
+        let rendered: Value = serde_json::from_slice(&render(b"{\"id\":\"1\"}", &system())).unwrap();
+        let expected = json!({
+            "id": "1", "_rid": system().rid, "_self": system().self_link, "_etag": system().etag,
+            "_attachments": "attachments/", "_ts": 1_700_000_000,
+        });
+        assert_eq!(rendered, expected);
+        for empty in ["{}", "{ }", "{\n}"] {
+            let rendered: Value = serde_json::from_slice(&render(empty.as_bytes(), &system())).unwrap();
+            assert_eq!(rendered["_etag"], json!(system().etag));
+        }
+    }
+
+    #[test]
+    fn ids_are_checked() {
+        for good in ["a", "what?", "tab\tand\r\n", "trailing ", "%20", "é世界", &"x".repeat(1023)] {
+            assert_eq!(validate_id(good), Ok(()), "{good:?}");
+        }
+        for bad in ["", "a/b", "a\\b", "a#b", &"x".repeat(1024)] {
+            assert!(validate_id(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((".{0,4}", inner), 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn stored_text_means_what_was_sent(members in prop::collection::vec(("(_ts|_etag|id|[a-c\"\\\\]{1,2})", any_json()), 0..8)) {
+            let mut text = vec![b'{'];
+            for (index, (name, value)) in members.iter().enumerate() {
+                if index > 0 {
+                    text.push(b',');
+                }
+                write_string(&mut text, name);
+                text.push(b':');
+                text.extend(serde_json::to_vec(value).unwrap());
+            }
+            text.push(b'}');
+            let mut sent: serde_json::Map<String, Value> = serde_json::from_slice(&text).unwrap();
+            sent.retain(|name, _| !is_system_property(name));
+
+            let body = Body::parse(&text).unwrap();
+            let kept: serde_json::Map<String, Value> = serde_json::from_slice(&body.stored()).unwrap();
+            prop_assert_eq!(&kept, &sent);
+            prop_assert_eq!(body.members.len(), sent.len());
+
+            let mut shown: serde_json::Map<String, Value> = serde_json::from_slice(&render(&body.stored(), &system())).unwrap();
+            prop_assert_eq!(shown.remove("_etag"), Some(json!(system().etag)));
+            shown.retain(|name, _| !is_system_property(name));
+            prop_assert_eq!(shown, sent);
+            // What was read can be sent back: the system properties fall away again.
+            prop_assert_eq!(Body::parse(&render(&body.stored(), &system())).unwrap().members.len(), body.members.len());
+        }
+
+        #[test]
+        fn accepted_bytes_are_readable_as_a_value(bytes in prop::collection::vec(prop::sample::select(b"{}[]\":,\\ud8c0e1-.+ntrue9".to_vec()), 0..40)) {
+            let text = [b"{\"a\":".as_slice(), &bytes, b"}"].concat();
+            if let Ok(body) = Body::parse(&text) {
+                prop_assert!(serde_json::from_slice::<Value>(&body.stored()).unwrap().is_object());
+            }
+        }
+
+        #[test]
+        fn written_strings_read_back(text in any::<String>()) {
+            let mut out = Vec::new();
+            write_string(&mut out, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+}
