@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 
 use crate::document::{self, Body};
 use crate::epk;
-pub(crate) use crate::item_key::{epk_bounds_from_hex, epk_range, id_of_key, item_key, partition_prefix};
 
 /// Longest partition key value, in bytes of UTF-8.
 const MAX_VALUE_BYTES: usize = 2048;
