@@ -1,0 +1,164 @@
+//! `etagdb serve`: opens a store, serves it until a signal comes, and closes it.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use etagdb::Options;
+use etagdb_server::{Config, ServeError, Server};
+use tracing_subscriber::EnvFilter;
+
+use super::signals::first_signal;
+use super::{Failure, account_key, store_failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve ./etagdb-data on http://127.0.0.1:8081; an SDK's quick start for the emulator works unchanged:
+    etagdb serve
+
+  Keep the data elsewhere, and let the system pick a free port (the line printed when ready names it):
+    etagdb serve --data /var/lib/shop --listen 127.0.0.1:0
+
+  Let other machines in, which needs a key of your own:
+    export ETAGDB_KEY=$(head -c 64 /dev/urandom | base64 -w 0)
+    etagdb serve --listen 0.0.0.0:8081
+
+  See every request in the log:
+    ETAGDB_LOG=debug etagdb serve
+
+When it accepts connections it prints one line on standard output that starts with `etagdb ready on`; logs go to \
+standard error. SIGTERM and SIGINT end it in order: accepted requests are answered and the store is closed. A second \
+signal ends it at once, which loses nothing that was acknowledged.";
+
+/// Serve a store over HTTP to Cosmos DB SDKs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Directory of the store; it is created if it is missing.
+    #[arg(long, value_name = "DIR", default_value = "etagdb-data")]
+    data: PathBuf,
+
+    /// Address and port to listen on; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", value_parser = parse_listen)]
+    listen: SocketAddr,
+
+    /// Account key in base64, or the environment variable ETAGDB_KEY, which other users of the machine cannot see.
+    /// Without one the emulator's well-known key counts, on loopback addresses only.
+    #[arg(long, value_name = "BASE64")]
+    key: Option<String>,
+
+    /// What an acknowledged write survives.
+    #[arg(long, value_enum, default_value_t = Durability::Sync)]
+    durability: Durability,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Durability {
+    /// A power cut: it is on disk before it is acknowledged.
+    Sync,
+    /// A crash of the process: a power cut can lose the last tenth of a second.
+    Buffered,
+}
+
+/// Serves until a signal comes.
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    start_log()?;
+    let key = account_key(args.key)?;
+    let key_named = if key.is_some() { "the one given" } else { "the emulator's well-known one" };
+    let config = Config { listen: args.listen, key, ..Config::default() };
+    // Before the store, so that a command that cannot work leaves no directory behind.
+    config.check().map_err(|error| Failure::Usage(error.to_string()))?;
+
+    let durability = match args.durability {
+        Durability::Sync => etagdb::Durability::Sync,
+        Durability::Buffered => etagdb::Durability::Buffered,
+    };
+    let store = Options::default()
+        .durability(durability)
+        .open(&args.data)
+        .map_err(|error| store_failure(&args.data, &error, "stop it first, or choose another directory with --data"))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start threads: {error}"))?;
+    let signal = first_signal(runtime.handle()).map_err(|error| format!("cannot catch signals: {error}"))?;
+    runtime.block_on(async {
+        let server = Server::bind(store.clone(), config).await.map_err(|error| failure(args.listen, &error))?;
+        let address = server.local_addr();
+        announce(address, &args.data, args.durability, key_named);
+        let shutdown = async {
+            if let Ok(name) = signal.await {
+                tracing::info!("{name}: accepting no more, answering what was accepted");
+            }
+        };
+        server.run(shutdown).await.map_err(|error| failure(address, &error))
+    })?;
+    // Threads that still work for a request hold the store open.
+    drop(runtime);
+    store.sync().map_err(|error| format!("cannot close the store in {}: {error}", args.data.display()))?;
+    drop(store);
+    tracing::info!("the store is closed");
+    Ok(())
+}
+
+/// Tells whoever started the server that it accepts connections, and where.
+fn announce(address: SocketAddr, data: &Path, durability: Durability, key: &str) {
+    let durability = match durability {
+        Durability::Sync => "sync",
+        Durability::Buffered => "buffered",
+    };
+    let line =
+        format!("etagdb ready on http://{address} (data {}, durability {durability}, key: {key})\n", data.display());
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        // Nobody reads it; that is no reason not to serve.
+        tracing::warn!("cannot print the ready line: {error}");
+    }
+}
+
+fn failure(address: SocketAddr, error: &ServeError) -> Failure {
+    match error {
+        ServeError::Config(message) => Failure::Usage(message.clone()),
+        ServeError::Listen(error) if error.kind() == io::ErrorKind::AddrInUse => Failure::Failed(format!(
+            "cannot listen on {address}: another program does; stop it, or choose another port with --listen"
+        )),
+        ServeError::Listen(error) => Failure::Failed(format!("cannot listen on {address}: {error}")),
+        error => Failure::Failed(error.to_string()),
+    }
+}
+
+fn start_log() -> Result<(), Failure> {
+    let filter = match std::env::var("ETAGDB_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
+            Failure::Usage(format!("ETAGDB_LOG is `{text}`: {error}; set it to error, warn, info, debug or trace"))
+        })?,
+        _ => EnvFilter::new("info"),
+    };
+    let colours = io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    Ok(())
+}
+
+/// Reads an address with a port; a name is looked up.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let example = "write it as `127.0.0.1:8081`, or `[::1]:8081`";
+    let addresses: Vec<SocketAddr> = text.to_socket_addrs().map_err(|error| format!("{error}: {example}"))?.collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    first.copied().ok_or_else(|| format!("no address has this name: {example}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on() {
+        assert_eq!(parse_listen("127.0.0.1:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert_eq!(parse_listen("localhost:8081"), Ok(SocketAddr::from(([127, 0, 0, 1], 8081))));
+        assert!(parse_listen("[::1]:80").is_ok());
+        for text in ["", "8081", "127.0.0.1", "127.0.0.1:99999"] {
+            assert!(parse_listen(text).unwrap_err().contains("write it as"), "{text:?}");
+        }
+    }
+}
