@@ -1,0 +1,97 @@
+//! The official Rust SDK, unmodified and with its default transport (HTTP/2 with prior knowledge, binary JSON bodies),
+//! against a running server: what it must be answered.
+//!
+//! usage: `sdk-rust ENDPOINT [KEY]` (or the environment: `COSMOS_ENDPOINT`, `COSMOS_KEY`)
+//!
+//! Every check makes its own items, so that one failure explains one thing. The program prints one line a check and a
+//! summary, and exits 1 unless every check passed. The JavaScript and Python programs beside it make the same checks
+//! under the same names.
+
+mod checks;
+mod scene;
+
+use std::process::ExitCode;
+
+use scene::{Outcome, Scene};
+
+const EMULATOR_KEY: &str = "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
+
+/// How many checks passed and failed so far.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+}
+
+impl Tally {
+    /// Prints one check's line and counts it.
+    fn record(&mut self, name: &str, outcome: Outcome) {
+        match outcome {
+            Ok(()) => {
+                println!("ok {name}");
+                self.passed += 1;
+            }
+            Err(reason) => {
+                println!("FAILED {name}: {}", reason.replace('\n', " | "));
+                self.failed += 1;
+            }
+        }
+    }
+}
+
+/// Runs the named checks one after another.
+macro_rules! run {
+    ($tally:expr, $scene:expr, $($name:ident),+ $(,)?) => {
+        $($tally.record(stringify!($name), checks::$name($scene).await);)+
+    };
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(endpoint) = arguments.next().or_else(|| std::env::var("COSMOS_ENDPOINT").ok()) else {
+        eprintln!("usage: sdk-rust ENDPOINT [KEY]");
+        return ExitCode::from(2);
+    };
+    let key = arguments.next().or_else(|| std::env::var("COSMOS_KEY").ok()).unwrap_or_else(|| EMULATOR_KEY.to_owned());
+
+    let mut tally = Tally::default();
+    match Scene::open(&endpoint, &key).await {
+        Ok(scene) => {
+            run!(
+                tally,
+                &scene,
+                create_answers_201_and_an_etag,
+                create_of_an_existing_item_is_409,
+                read_with_the_current_etag_is_304,
+                replace_with_the_current_etag_is_200,
+                replace_with_a_stale_etag_is_412,
+                a_write_of_the_same_body_changes_the_etag,
+                upsert_with_the_current_etag_is_200,
+                upsert_with_a_stale_etag_is_412,
+                upsert_without_a_condition_is_last_write_wins,
+                upsert_of_an_absent_item_ignores_the_etag,
+                delete_with_a_stale_etag_is_412_and_with_the_current_one_204,
+                an_etag_does_not_outlive_its_document,
+                missing_items_are_404_with_or_without_an_etag,
+                one_etag_admits_one_of_two_writers,
+                racing_increments_lose_no_update,
+                item_ids_may_hold_any_text,
+                hierarchical_partition_keys,
+                null_missing_and_text_partition_keys_differ,
+                pages_hold_every_item_once,
+                queries_take_parameters,
+                a_batch_is_applied_whole,
+                a_failed_batch_writes_nothing,
+                a_write_returns_the_document_when_asked,
+                a_wrong_key_is_401,
+            );
+            if let Err(reason) = scene.close().await {
+                tally.record("clean-up", Err(reason));
+            }
+        }
+        Err(reason) => tally.record("set-up", Err(reason)),
+    }
+    println!("sdk rust: {} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
