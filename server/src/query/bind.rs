@@ -4,11 +4,11 @@
 use serde_json::{Number, Value};
 
 use super::error::{Position, QueryError, Result};
-use super::functions;
+use super::functions::{self, Compiled};
 use super::like::Pattern;
 use super::plan::{
-    Aggregate, AggregateKind, Call, DOCUMENT, Expression, Grouping, LikePattern, Origin, Plan, SlotUse, SortKey,
-    Source, Step, Subquery,
+    Aggregate, AggregateKind, Call, DOCUMENT, Expression, Grouping, LikePattern, Matches, Origin, Plan, SlotUse,
+    SortKey, Source, Step, Subquery,
 };
 use super::regroup::regroup;
 use super::tree::{self, Count, MemberStep, Node, PathStep, Projection, Select, SubqueryKind, UnaryOperator};
@@ -348,7 +348,21 @@ impl Binder {
         if !(function.least..=function.most).contains(&arguments.len()) {
             return Err(wrong_arity(function.name, function.least, function.most, arguments.len(), position));
         }
-        let arguments = self.expressions(arguments, names, aggregates)?;
+        let mut arguments = self.expressions(arguments, names, aggregates)?;
+        if function.name == "REGEXMATCH" {
+            let modifiers = arguments.get(2).map_or(Some(""), text);
+            if let Some((pattern, modifiers)) = arguments.get(1).and_then(text).zip(modifiers) {
+                let compiled = Compiled::new(pattern, modifiers);
+                let compiled =
+                    compiled.map_err(|message| QueryError::new(position, format!("REGEXMATCH: {message}")))?;
+                return Ok(match compiled {
+                    Some(pattern) => {
+                        Expression::Matches(Box::new(Matches { subject: arguments.swap_remove(0), pattern, position }))
+                    }
+                    None => Expression::Undefined,
+                });
+            }
+        }
         Ok(Expression::Call(Call { function, arguments, position }))
     }
 
@@ -429,7 +443,8 @@ impl Binder {
             | Expression::Or(_)
             | Expression::Between { .. }
             | Expression::In { .. }
-            | Expression::Like { .. } => 0,
+            | Expression::Like { .. }
+            | Expression::Matches(_) => 0,
         }
     }
 }
@@ -467,6 +482,10 @@ fn constant(expression: &Expression) -> Option<&Value> {
         Expression::Constant(value) => Some(value),
         _ => None,
     }
+}
+
+fn text(expression: &Expression) -> Option<&str> {
+    constant(expression)?.as_str()
 }
 
 fn constant_step(step: &PathStep) -> Step {

@@ -207,6 +207,12 @@ pub(super) fn evaluate<'v>(expression: &'v Expression, frame: Frame<'v>) -> Resu
                 .map_err(|message| QueryError::new(call.position, format!("{}: {message}", call.function.name)))?;
             result.map(Cow::Owned)
         }
+        Expression::Matches(matches) => {
+            let subject = evaluate(&matches.subject, frame)?;
+            let Some(text) = subject.as_deref().and_then(Value::as_str) else { return Ok(None) };
+            let found = matches.pattern.is_match(text, frame.context);
+            owned(Value::Bool(found.map_err(|message| QueryError::new(matches.position, message))?))
+        }
         Expression::Subquery(subquery) => self::subquery(subquery, frame)?,
     })
 }

@@ -9,6 +9,8 @@ mod aggregate;
 mod bind;
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod cases_functions;
 mod collect;
 mod error;
 mod evaluate;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::error::Position;
-use super::functions::Function;
+use super::functions::{Compiled, Function};
 use super::like::Pattern;
 use super::tree::{BinaryOperator, SubqueryKind, UnaryOperator};
 
@@ -111,6 +111,20 @@ impl PartialEq for Call {
     }
 }
 
+/// A text matched against a compiled pattern.
+#[derive(Debug)]
+pub(super) struct Matches {
+    pub(super) subject: Expression,
+    pub(super) pattern: Compiled,
+    pub(super) position: Position,
+}
+
+impl PartialEq for Matches {
+    fn eq(&self, other: &Self) -> bool {
+        self.subject == other.subject && self.pattern == other.pattern
+    }
+}
+
 /// A nested query.
 #[derive(Debug)]
 pub(super) struct Subquery {
@@ -162,6 +176,8 @@ pub(super) enum Expression {
         pattern: Box<LikePattern>,
     },
     Call(Call),
+    /// `REGEXMATCH` with a pattern that is known.
+    Matches(Box<Matches>),
     Subquery(Box<Subquery>),
     /// The value of a grouping key, in a projection of groups.
     GroupKey(usize),

@@ -83,6 +83,7 @@ fn for_each_operand(expression: &mut Expression, visit: &mut dyn FnMut(&mut Expr
                 LikePattern::Computed { pattern, .. } => visit(pattern),
             }
         }
+        Expression::Matches(matches) => visit(&mut matches.subject),
         Expression::Call(call) => call.arguments.iter_mut().try_for_each(visit),
     }
 }
