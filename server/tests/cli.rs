@@ -376,7 +376,7 @@ fn a_bad_line_is_named_and_the_import_goes_on_once_it_is_corrected() {
     let output = import(&["--data", &data], &[&input]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("line 21, column 13: EOF while parsing"), "{stderr}");
+    assert!(stderr.contains("line 21, column 12: EOF while parsing"), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert_eq!(
         (summary(&output)["documents"].as_u64(), summary(&output)["complete"].as_bool()),
@@ -399,12 +399,12 @@ fn a_bad_element_is_named_by_number_and_byte_even_if_only_the_store_sees_it() {
         place.input("input.json", "[{\"id\":\"a\",\"pk\":1},\n {\"id\":\"b/c\",\"pk\":1},{\"id\":\"d\",\"pk\":1}]");
     let output = import(&["--data", &data], &[&input]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("element 2 at byte 20 (line 2, column 2): "), "{output:?}");
+    assert!(text(&output.stderr).contains("element 2 at byte 21 (line 2, column 2): "), "{output:?}");
 
     let output = import(&["--data", &data], &["--skip-bad", &input]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!((summary(&output)["skipped"].as_u64(), summary(&output)["resumed_after"].as_u64()), (Some(1), Some(1)));
-    assert!(text(&output.stderr).contains("element 2 at byte 20"), "{output:?}");
+    assert!(text(&output.stderr).contains("element 2 at byte 21"), "{output:?}");
     assert_eq!(place.serve().items().into_keys().collect::<Vec<_>>(), ["a", "d"]);
 }
 
@@ -423,7 +423,7 @@ fn another_partition_key_than_the_container_has_is_refused() {
     let place = Place::new();
     let data = place.path("data");
     let input = place.input("input.ndjson", &documents(1));
-    assert!(import(&["--data", &data], &[&input]).status().unwrap().success());
+    assert!(import(&["--data", &data], &[&input]).output().unwrap().status.success());
     let args = ["import", "--data", &data, "--database", "d", "--container", "c", "--partition-key", "/other", &input];
     let (code, _, stderr) = run(&args);
     assert_eq!(code, 1, "{stderr}");
@@ -484,7 +484,7 @@ fn an_interrupted_import_says_how_to_go_on_even_while_its_input_is_silent() {
     let (code, acknowledged, _, errors) = fed.end();
     drop(stdin);
     assert_eq!(code, Some(1));
-    assert!(errors.contains("interrupted with the first 100 documents stored; run the same command again"), "{errors}");
+    assert!(errors.contains("interrupted (stored before: 100 documents); run the same command again"), "{errors}");
     assert_eq!((acknowledged.len(), settled(&journal)), (100, 100));
 }
 

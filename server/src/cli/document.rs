@@ -48,11 +48,10 @@ impl Path {
     /// # Errors
     /// Says what a path looks like.
     pub(super) fn parse(text: &str) -> Result<Path, String> {
-        let names = text.strip_prefix('/').map(split_names).unwrap_or_default();
-        if names.is_empty() || names.iter().any(String::is_empty) {
-            return Err(format!("`{text}` is no path: write it as `/country` or `/address/city`"));
+        match split_names(text) {
+            Some(names) if !names.is_empty() => Ok(Path { text: text.to_owned(), names }),
+            _ => Err(format!("`{text}` is no path: write it as `/country` or `/address/city`")),
         }
-        Ok(Path { text: text.to_owned(), names })
     }
 
     /// The path as it was written.
@@ -81,19 +80,23 @@ impl fmt::Display for Path {
     }
 }
 
-/// Splits at slashes that stand outside double quotes, and drops the quotes.
-fn split_names(text: &str) -> Vec<String> {
-    let mut names = vec![String::new()];
-    let mut quoted = false;
-    for character in text.chars() {
-        match (character, names.last_mut()) {
-            ('"', _) => quoted = !quoted,
-            ('/', _) if !quoted => names.push(String::new()),
-            (_, Some(name)) => name.push(character),
-            (_, None) => {}
+/// Takes a path apart; a name in quotes may hold slashes.
+fn split_names(text: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let after = rest.strip_prefix('/')?;
+        let name;
+        (name, rest) = match after.chars().next()? {
+            quote @ ('"' | '\'') => after[1..].split_once(quote)?,
+            _ => after.split_at(after.find('/').unwrap_or(after.len())),
+        };
+        if name.is_empty() {
+            return None;
         }
+        names.push(name.to_owned());
     }
-    names
+    Some(names)
 }
 
 /// A document ready to be sent.
@@ -451,9 +454,10 @@ mod tests {
 
     #[test]
     fn paths_are_checked() {
-        for text in ["", "/", "a", "/a//b", "/a/"] {
+        for text in ["", "/", "a", "/a//b", "/a/", "/\"a", "/\"\"", "/\"a\"b", "//a", "/a/\"b"] {
             assert!(Path::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(path("/\"a/b\"/c").names, ["a/b", "c"]);
+        assert_eq!(path("/a b/'c d'").names, ["a b", "c d"]);
     }
 }

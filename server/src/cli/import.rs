@@ -223,21 +223,22 @@ fn conclude(
         eprintln!("etagdb: skipped {more} more");
     }
     summary.bad = report.bad;
-    let stored = HumanCount(progress.settled.stored());
+    let stored = match progress.settled.stored() {
+        1 => "1 document".to_owned(),
+        count => format!("{} documents", HumanCount(count)),
+    };
     let next = if can_go_on {
         "run the same command again to go on"
     } else {
         "the same command starts from the beginning, which does no harm"
     };
     let message = report.ended.map(|ended| match ended {
-        Ended::Interrupted => format!("interrupted with the first {stored} documents stored; {next}"),
-        Ended::Failed(reason) => format!("{reason}; the first {stored} documents are stored; {next}"),
+        Ended::Interrupted => format!("interrupted (stored before: {stored}); {next}"),
+        Ended::Failed(reason) => format!("{reason} (stored before: {stored}); {next}"),
         Ended::Bad(reason) => {
             let skip = if args.skip_bad { "" } else { ", or add `--skip-bad`" };
-            format!(
-                "{}: {reason}; the {stored} documents before it are stored; correct it and run the same command again{skip}",
-                args.file.display()
-            )
+            let file = args.file.display();
+            format!("{file}: {reason} (stored before: {stored}); correct it and run the same command again{skip}")
         }
     });
     summary.error = message.clone();

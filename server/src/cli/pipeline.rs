@@ -90,10 +90,14 @@ pub(super) struct Pipeline {
 /// What reader and workers share.
 struct Shared {
     window: Arc<Window>,
-    destination: Arc<dyn Destination>,
     rules: Rules,
-    acknowledgements: Option<AckLog>,
     bad: Mutex<BTreeMap<u64, String>>,
+}
+
+/// What only the workers have. The reader may outlive the import, and must not hold a store open.
+struct Sink {
+    destination: Arc<dyn Destination>,
+    acknowledgements: Option<AckLog>,
 }
 
 /// A document on its way to a worker.
@@ -134,17 +138,17 @@ impl Pipeline {
         let workers = rules.concurrency;
         let skip_bad = rules.skip_bad;
         let window = Arc::clone(window);
-        let bad = Mutex::default();
-        let shared = Arc::new(Shared { window: Arc::clone(&window), destination, rules, acknowledgements, bad });
+        let shared = Arc::new(Shared { window: Arc::clone(&window), rules, bad: Mutex::default() });
+        let sink = Arc::new(Sink { destination, acknowledgements });
         let mut queues = Vec::new();
         let mut threads = Vec::new();
         for _ in 0..workers {
             let (queue, jobs) = mpsc::channel();
-            let (shared, events) = (Arc::clone(&shared), to_events.clone());
+            let (shared, sink, events) = (Arc::clone(&shared), Arc::clone(&sink), to_events.clone());
             queues.push(queue);
             threads.push(thread::spawn(move || {
                 let _done = WorkerGuard(events.clone());
-                shared.work(&jobs, &events);
+                shared.work(&jobs, &sink, &events);
             }));
         }
         // The reader may sit in a read that never returns, so nobody waits for its thread, only for its word.
@@ -231,7 +235,7 @@ impl Shared {
                     if !self.window.admit(record.end, 0) {
                         return Ok(());
                     }
-                    if !self.bad(number, reason) {
+                    if !self.bad(number, &reason) {
                         return Ok(());
                     }
                 }
@@ -252,16 +256,16 @@ impl Shared {
     }
 
     /// Stores documents until told to end.
-    fn work(&self, jobs: &Receiver<Option<Job>>, events: &Sender<Event>) {
+    fn work(&self, jobs: &Receiver<Option<Job>>, sink: &Sink, events: &Sender<Event>) {
         while let Ok(Some(Job { number, place, document })) = jobs.recv() {
             if !self.window.wants(number) {
                 continue;
             }
-            let stored = match self.destination.upsert(&document) {
+            let stored = match sink.destination.upsert(&document) {
                 Ok(stored) => stored,
                 Err(UpsertError::Stopped) => continue,
                 Err(UpsertError::Refused(reason)) => {
-                    self.bad(number, format!("{place}: {reason}"));
+                    self.bad(number, &format!("{place}: {reason}"));
                     continue;
                 }
                 Err(UpsertError::Failed(reason)) => {
@@ -270,7 +274,7 @@ impl Shared {
                     continue;
                 }
             };
-            if let Some(Err(error)) = self.acknowledgements.as_ref().map(|log| log.append(&document, &stored.etag)) {
+            if let Some(Err(error)) = sink.acknowledgements.as_ref().map(|log| log.append(&document, &stored.etag)) {
                 let _ = events.send(Event::Fail(error));
                 continue;
             }
@@ -279,9 +283,10 @@ impl Shared {
     }
 
     /// Notes a bad document; false if the import ends before it.
-    fn bad(&self, number: u64, reason: String) -> bool {
+    fn bad(&self, number: u64, reason: &str) -> bool {
         let mut bad = self.bad.lock();
-        bad.insert(number, reason);
+        // Cosmos's messages are sentences, and this one goes on.
+        bad.insert(number, reason.trim_end_matches('.').to_owned());
         if bad.len() > EXAMPLES_MAX {
             bad.pop_last();
         }
