@@ -1,0 +1,319 @@
+//! The listener: connections, their limits and time-outs, and graceful shutdown.
+//!
+//! Owns everything between a socket and a whole request: HTTP/1.1 and prior-knowledge HTTP/2 on one clear-text port,
+//! bounded heads, bodies, connections and waiting. It knows nothing of Cosmos; a request that got through is handed to
+//! `service.rs`, on a thread that may block, because the store waits for the disk.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{BODY_BYTES_MAX, Config, ServeError};
+use crate::connection::{Activity, Watched};
+use crate::routes::Route;
+use crate::service::{Reply, Service};
+use crate::status::{ApiError, Kind};
+
+/// Longest request head, in bytes; hyper answers 431 beyond it.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most header fields in a request.
+const HEADER_FIELDS_MAX: usize = 128;
+/// Most HTTP/2 requests under way on one connection.
+const STREAMS_MAX: u32 = 256;
+/// How much of a refused body is read and thrown away, so that the connection can be used again.
+const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How often a connection looks at its own time-outs.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A bound server: it has its port, and answers once [`run`](Server::run) is called.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+struct Shared {
+    service: Service,
+    config: Config,
+    requests: Semaphore,
+}
+
+impl Server {
+    /// Checks the settings, reads the list of databases and containers from `store`, and binds the address.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Config`] for settings that contradict each other, [`ServeError::Store`] and
+    /// [`ServeError::Metadata`] when the store cannot be read, [`ServeError::Listen`] when the address cannot be bound.
+    pub async fn bind(store: etagdb::Store, config: Config) -> Result<Server, ServeError> {
+        let key = config.validate()?;
+        let open_metrics = config.listen.ip().is_loopback();
+        let service = tokio::task::spawn_blocking(move || Service::open(store, key, open_metrics))
+            .await
+            .map_err(|error| ServeError::Metadata(format!("reading it did not finish: {error}")))??;
+        let listener = TcpListener::bind(config.listen).await.map_err(ServeError::Listen)?;
+        let address = listener.local_addr().map_err(ServeError::Listen)?;
+        let requests = Semaphore::new(config.requests_max);
+        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, requests }) })
+    }
+
+    /// The address that is listened on, with the port that was picked if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers requests until `shutdown` completes; then takes no new connection, answers what was accepted, and
+    /// returns. Requests that are still not answered after `shutdown_timeout` are given up; what they had been
+    /// acknowledged for is in the store.
+    ///
+    /// # Errors
+    ///
+    /// None at present: a failing `accept` (for example no file descriptors left) is logged and tried again.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let (stop, stopped) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) if connections.len() >= self.shared.config.connections_max => {
+                        tracing::warn!(%peer, "connection refused: the limit of connections is reached");
+                        connections.spawn(refuse(stream));
+                    }
+                    Ok((stream, _)) => {
+                        connections.spawn(serve(stream, Arc::clone(&self.shared), stopped.clone()));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, or a peer that gave up early: neither ends the server, but the
+                        // first would spin here without a pause.
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        stop.send_replace(true);
+        let drained = async {
+            while let Some(ended) = connections.join_next().await {
+                log_panic(ended);
+            }
+        };
+        if tokio::time::timeout(self.shared.config.shutdown_timeout, drained).await.is_err() {
+            tracing::warn!("shutdown: giving up requests that are still not answered");
+        }
+        Ok(())
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended by a panic");
+    }
+}
+
+/// Tells a connection beyond the limit why it is closed.
+async fn refuse(mut stream: TcpStream) {
+    let body = r#"{"code":"ServiceUnavailable","message":"The server has as many connections open as it takes."}"#;
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
+         close\r\n\r\n{body}",
+        body.len()
+    );
+    // The peer may not read it; nothing depends on that.
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
+}
+
+/// Serves one connection to its end.
+async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    // Answers are small and complete: waiting to fill a segment would only add latency.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper runs this clock between requests too, so here it can only guard idleness; `Activity` times the head.
+        .header_read_timeout(shared.config.idle_timeout.max(shared.config.header_timeout))
+        .max_headers(HEADER_FIELDS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32);
+
+    let service = {
+        let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        service_fn(move |request| {
+            let (shared, busy) = (Arc::clone(&shared), Activity::begin(&activity));
+            async move {
+                let response = answer(&shared, request).await;
+                drop(busy);
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut watch = tokio::time::interval(WATCH_INTERVAL);
+    let mut stopping = *stopped.borrow();
+    if stopping {
+        connection.as_mut().graceful_shutdown();
+    }
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            _ = stopped.changed(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = watch.tick() => {
+                if activity.expired(shared.config.header_timeout, shared.config.idle_timeout) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Answers one request.
+async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    let (parts, mut body) = request.into_parts();
+    // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
+    let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
+        .unwrap_or_else(|_| Err(ApiError::new(Kind::InternalServerError, "the request could not be examined")));
+    let (route, permit) = match admitted {
+        Ok(route) => match shared.requests.acquire().await {
+            Ok(permit) => (route, permit),
+            Err(_) => return respond(shared.service.refuse(&parts, ApiError::new(Kind::ServiceUnavailable, "the server is stopping")), false),
+        },
+        Err(error) => {
+            let close = !drain(&mut body, shared.config.body_timeout).await;
+            return respond(shared.service.refuse(&parts, error), close);
+        }
+    };
+    let collected = match tokio::time::timeout(shared.config.body_timeout, collect(&mut body)).await {
+        Ok(collected) => collected,
+        Err(_) => Err(Unread::Late),
+    };
+    let body = match collected {
+        Ok(body) => body,
+        Err(unread) => {
+            drop(permit);
+            let (error, close) = match unread {
+                Unread::TooLarge => {
+                    let drained = drain(&mut body, shared.config.body_timeout).await;
+                    (ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"), !drained)
+                }
+                Unread::Late => (ApiError::new(Kind::RequestTimeout, "the request's body did not arrive in time"), true),
+                Unread::Broken(error) => {
+                    (ApiError::new(Kind::BadRequest, format!("the request's body could not be read: {error}")), true)
+                }
+            };
+            return respond(shared.service.refuse(&parts, error), close);
+        }
+    };
+    let reply = execute(shared, route, parts, body).await;
+    drop(permit);
+    respond(reply, false)
+}
+
+/// Runs the request where blocking is allowed, and turns a panic into an answer.
+async fn execute(shared: &Arc<Shared>, route: Route, parts: http::request::Parts, body: Bytes) -> Reply {
+    let worker = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || worker.service.execute(&route, &parts, &body)).await;
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request ended by a panic");
+        ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own").into()
+    })
+}
+
+/// Why a body was not taken.
+enum Unread {
+    TooLarge,
+    Late,
+    Broken(hyper::Error),
+}
+
+/// Reads a whole body of at most [`BODY_BYTES_MAX`] bytes.
+async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Unread::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > BODY_BYTES_MAX {
+            return Err(Unread::TooLarge);
+        }
+        // Nearly every body arrives in one piece, which then needs no copy.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Reads and forgets what is left of a body. Says whether its end was reached, so that the connection can go on.
+async fn drain(body: &mut Incoming, timeout: Duration) -> bool {
+    if body.size_hint().lower() > DRAIN_BYTES_MAX {
+        return false;
+    }
+    let reading = async {
+        let mut read = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if read > DRAIN_BYTES_MAX {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(timeout, reading).await.unwrap_or(false)
+}
+
+fn respond(reply: Reply, close: bool) -> hyper::Response<Full<Bytes>> {
+    let mut response = hyper::Response::new(Full::new(reply.body));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    if close {
+        // hyper drops this field from an HTTP/2 answer, where a stream ends alone.
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,352 @@
+//! Single items over HTTP: create, upsert, read, replace, patch, delete; and all items of one partition key at once.
+//!
+//! Owns the way from headers and a body to an [`Operation`], and from its outcome to an answer. What an operation is
+//! allowed to do is `operations`' business.
+
+use bytes::Bytes;
+use etagdb::{Change, CommitSeq, ScanRange};
+use http::StatusCode;
+use serde_json::json;
+
+use crate::binary_json;
+use crate::catalog::Container;
+use crate::config::BODY_BYTES_MAX;
+use crate::document::{self, Body};
+use crate::headers::{Condition, Headers};
+use crate::item_key;
+use crate::operations::{self, Action, Mode, Operation, Outcome};
+use crate::partition_key::{self, Component, PartitionKey, PartitionKeyDefinition};
+use crate::patch::Patch;
+use crate::query;
+use crate::rid::DocumentRid;
+use crate::service::{Reply, Service, container_reply};
+use crate::status::{ApiError, Kind};
+use crate::wire::{self, Version};
+
+/// Most items deleted in one step of a delete by partition key.
+const DELETES_PER_STEP: usize = 1000;
+
+pub(crate) fn create(service: &Service, container: &Container, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
+    let item = Item::parse(body)?;
+    let key = item.key(container, headers.partition_key()?)?;
+    let key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
+    let action = if headers.is_upsert() {
+        Action::Upsert { body: item.stored, if_match: headers.if_match() }
+    } else {
+        Action::Create { body: item.stored }
+    };
+    write(service, container, headers, Operation { key, created: None, action })
+}
+
+pub(crate) fn read(service: &Service, container: &Container, id: &str, headers: Headers<'_>) -> Result<Reply, ApiError> {
+    headers.check_session(service.store.last_commit())?;
+    let key = addressed_key(container, headers.partition_key()?)?;
+    let action = Action::Read { if_none_match: headers.if_none_match() };
+    let operation = address(service, container, &key, id, action)?;
+    let mut outcome = operations::read(container, operation)?;
+    if let Outcome::Item(_, version) = &outcome
+        && headers.if_none_match_text().is_none()
+        && let Some(since) = headers.if_modified_since()
+        && let Ok(since) = since.duration_since(std::time::UNIX_EPOCH)
+        // The header has whole seconds, and so has the `_ts` it was made from.
+        && version.time_ms / 1000 <= since.as_secs()
+    {
+        outcome = Outcome::NotModified(version.etag, version.seq);
+    }
+    let last = service.store.last_commit();
+    answer(container, outcome, last, last, false)
+}
+
+pub(crate) fn replace(
+    service: &Service,
+    container: &Container,
+    id: &str,
+    headers: Headers<'_>,
+    body: &Bytes,
+) -> Result<Reply, ApiError> {
+    let item = Item::parse(body)?;
+    let key = item.key(container, headers.partition_key()?)?;
+    let action = Action::Replace { body: item.stored, if_match: headers.if_match(), moved_to: None };
+    let mut operation = address(service, container, &key, id, action)?;
+    let new_key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
+    if let Action::Replace { moved_to, .. } = &mut operation.action {
+        *moved_to = (new_key != operation.key).then_some(new_key);
+    }
+    write(service, container, headers, operation)
+}
+
+pub(crate) fn patch(
+    service: &Service,
+    container: &Container,
+    id: &str,
+    headers: Headers<'_>,
+    body: &Bytes,
+) -> Result<Reply, ApiError> {
+    let key = addressed_key(container, headers.partition_key()?)?;
+    let patch = Patch::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let action = patch_action(container, patch, headers.if_match())?;
+    let operation = address(service, container, &key, id, action)?;
+    write(service, container, headers, operation)
+}
+
+/// The action of a patch, with its condition understood now and judged when the item is at hand.
+pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condition) -> Result<Action<'_>, ApiError> {
+    let condition = match patch.condition() {
+        Some(text) => Some(query::parse_predicate(text).map_err(|error| {
+            ApiError::bad_request(format!("The patch condition is invalid: {error}."))
+        })?),
+        None => None,
+    };
+    let apply = move |version: &Version| {
+        let unreadable = |error: serde_json::Error| {
+            ApiError::new(Kind::InternalServerError, format!("the stored item is not JSON: {error}"))
+        };
+        if let Some(condition) = &condition {
+            let item = serde_json::from_slice(&version.render(container)).map_err(unreadable)?;
+            let holds = condition.matches(&item).map_err(|error| ApiError::bad_request(error.to_string()))?;
+            if !holds {
+                return Err(ApiError::precondition(Some(version.etag)));
+            }
+        }
+        let stored = serde_json::from_slice(&version.body).map_err(unreadable)?;
+        let patched = patch.apply(&stored).map_err(|error| ApiError::bad_request(format!("The patch cannot be applied: {error}.")))?;
+        let patched = serde_json::to_vec(&patched).map_err(unreadable)?;
+        if patched.len() > BODY_BYTES_MAX {
+            return Err(ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"));
+        }
+        let (before, after) = (Item::parse(&version.body)?, Item::parse(&patched)?);
+        let definition = &container.definition.partition_key;
+        if before.id != after.id || before.extract(definition)? != after.extract(definition)? {
+            return Err(ApiError::bad_request("A patch cannot change the item's 'id' or its partition key."));
+        }
+        Ok(patched)
+    };
+    Ok(Action::Patch { if_match, apply: Box::new(apply) })
+}
+
+pub(crate) fn delete(service: &Service, container: &Container, id: &str, headers: Headers<'_>) -> Result<Reply, ApiError> {
+    let key = addressed_key(container, headers.partition_key()?)?;
+    let action = Action::Delete { if_match: headers.if_match() };
+    let operation = address(service, container, &key, id, action)?;
+    write(service, container, headers, operation)
+}
+
+/// Deletes every item of one partition key, a bounded number in each step: the service does this in the background, and
+/// promises no single moment either.
+pub(crate) fn delete_partition(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
+    let key = addressed_key(container, headers.partition_key()?)?;
+    let prefix = item_key::partition_prefix(&container.definition.partition_key, &key);
+    let mut range = ScanRange::prefix(&prefix);
+    loop {
+        let mut ids = Vec::new();
+        for row in container.items.scan(&range)?.take(DELETES_PER_STEP) {
+            ids.push(row?.0);
+        }
+        let Some(last) = ids.last() else { break };
+        range = ScanRange::prefix(&prefix).after(last);
+        let mut batch = service.store.batch();
+        for id in &ids {
+            batch.update(&container.items, id, |_| Ok(Change::Delete));
+        }
+        batch.commit()?;
+    }
+    let last = service.store.last_commit();
+    Ok(Reply::empty(StatusCode::OK).container(container, last, last))
+}
+
+/// The container's own description, with the figures that were asked for.
+pub(crate) fn describe(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
+    let mut reply = container_reply(StatusCode::OK, container);
+    let statistics = headers.flag("x-ms-documentdb-populatepartitionstatistics");
+    let quota = headers.flag("x-ms-documentdb-populatequotainfo");
+    if statistics || quota {
+        // Only counting says how many there are, so this reads the whole container; clients ask for it by hand.
+        let (mut count, mut bytes) = (0u64, 0u64);
+        for row in service.store.snapshot().scan(&container.items, &ScanRange::all())? {
+            let (key, document) = row?;
+            count += 1;
+            bytes += (key.len() + document.body.len()) as u64;
+        }
+        let kib = bytes.div_ceil(1024);
+        if statistics {
+            let mut value = wire::container(container);
+            value["statistics"] = json!([{ "id": "0", "sizeInKB": kib, "documentCount": count, "partitionKeys": [] }]);
+            reply.body = value.to_string().into();
+        }
+        if quota {
+            let usage = format!("documentSize={kib};documentsSize={kib};documentsCount={count};collectionSize={kib};");
+            reply = reply.header("x-ms-resource-usage", &usage);
+        }
+    }
+    Ok(reply)
+}
+
+/// An item as a client sent it: checked, and in the form it is stored.
+pub(crate) struct Item {
+    body: Body,
+    pub(crate) id: String,
+    pub(crate) stored: Vec<u8>,
+}
+
+impl Item {
+    /// Reads an item, in text or in Cosmos's binary JSON.
+    pub(crate) fn parse(body: &[u8]) -> Result<Item, ApiError> {
+        let invalid = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("The request body is invalid: {error}."));
+        let text;
+        let body = if binary_json::is_binary(body) {
+            text = binary_json::to_text(body).map_err(|error| invalid(&error))?;
+            text.as_slice()
+        } else {
+            body
+        };
+        let body = Body::parse(body).map_err(|error| invalid(&error))?;
+        let Some(id) = body.id().map_err(|error| invalid(&error))? else {
+            return Err(ApiError::bad_request(
+                "The input content is invalid because the required properties - 'id; ' - are missing.",
+            ));
+        };
+        if id.is_empty() || id.len() > document::MAX_ID_BYTES {
+            return Err(ApiError::bad_request(
+                "The input name is invalid. Ensure to provide a unique non-empty string less than '1024' characters.",
+            ));
+        }
+        document::validate_id(&id).map_err(|error| invalid(&error))?;
+        if let Some(ttl) = body.get("ttl") {
+            check_ttl(ttl.get())?;
+        }
+        let stored = body.stored();
+        if stored.len() > BODY_BYTES_MAX {
+            return Err(ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"));
+        }
+        Ok(Item { body, id, stored })
+    }
+
+    /// The partition key that the item holds itself.
+    pub(crate) fn own_key(&self, container: &Container) -> Result<PartitionKey, ApiError> {
+        self.extract(&container.definition.partition_key)
+    }
+
+    fn extract(&self, definition: &PartitionKeyDefinition) -> Result<PartitionKey, ApiError> {
+        partition_key::extract(definition, &self.body).map_err(|error| ApiError::partition_key(&error.to_string()))
+    }
+
+    /// The partition key that the request and the item agree on.
+    pub(crate) fn key(&self, container: &Container, sent: Option<PartitionKey>) -> Result<PartitionKey, ApiError> {
+        let definition = &container.definition.partition_key;
+        let sent = sent.ok_or_else(missing_key)?;
+        let own = self.extract(definition)?;
+        // `[]` is the key of items that have none of the key's properties, from before containers had keys.
+        let none = sent.0.is_empty() && own.0.iter().all(|component| *component == Component::Undefined);
+        if sent == own || none {
+            return Ok(sent);
+        }
+        let detail = format!("The request says {}, the item says {}.", sent.to_header(), own.to_header());
+        Err(ApiError::partition_key(&detail))
+    }
+}
+
+/// `-1` or a positive number of seconds. Checked and stored with the item; nothing expires yet.
+fn check_ttl(text: &str) -> Result<(), ApiError> {
+    match text.parse::<i32>() {
+        Ok(ttl) if ttl == -1 || ttl > 0 => Ok(()),
+        _ => Err(ApiError::bad_request(format!(
+            "The input ttl {} is invalid. Ensure to provide a nonzero positive integer or -1.",
+            text.chars().take(40).collect::<String>()
+        ))),
+    }
+}
+
+fn missing_key() -> ApiError {
+    ApiError::bad_request("PartitionKey value must be supplied for this operation.")
+}
+
+/// The partition key of an operation on one item, or on all items of one key.
+pub(crate) fn addressed_key(container: &Container, sent: Option<PartitionKey>) -> Result<PartitionKey, ApiError> {
+    let sent = sent.ok_or_else(missing_key)?;
+    let definition = &container.definition.partition_key;
+    if sent.0.is_empty() || definition.is_full(&sent) {
+        return Ok(sent);
+    }
+    let detail = format!("The container has {} key paths, the request gives {}.", definition.paths().len(), sent.to_header());
+    Err(ApiError::partition_key(&detail))
+}
+
+/// Finds the item that a path segment names: its id, or its rid as the client read it in `_rid` or `_self`.
+pub(crate) fn address<'a>(
+    service: &Service,
+    container: &Container,
+    key: &PartitionKey,
+    segment: &str,
+    action: Action<'a>,
+) -> Result<Operation<'a>, ApiError> {
+    let definition = &container.definition.partition_key;
+    let named = Operation { key: item_key::item_key(definition, key, segment), created: None, action };
+    let Some(rid) = segment.parse::<DocumentRid>().ok().filter(|rid| rid.container == container.rid) else {
+        return Ok(named);
+    };
+    let snapshot = service.store.snapshot();
+    if snapshot.get(&container.items, &named.key)?.is_some() {
+        return Ok(named);
+    }
+    let created = CommitSeq::new(rid.document);
+    for row in snapshot.scan(&container.items, &ScanRange::prefix(item_key::partition_prefix(definition, key)))? {
+        let (key, document) = row?;
+        if document.created == created {
+            return Ok(Operation { key: key.to_vec(), created: Some(created), action: named.action });
+        }
+    }
+    Ok(named)
+}
+
+/// Runs one write and answers it.
+fn write(service: &Service, container: &Container, headers: Headers<'_>, operation: Operation<'_>) -> Result<Reply, ApiError> {
+    let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing)?;
+    let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
+    let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);
+    answer(container, outcome, last, last, headers.wants_minimal())
+}
+
+/// The answer to one operation.
+fn answer(
+    container: &Container,
+    outcome: Outcome,
+    lsn: CommitSeq,
+    seen: CommitSeq,
+    minimal: bool,
+) -> Result<Reply, ApiError> {
+    let reply = match outcome {
+        Outcome::Item(status, version) => {
+            let body = if minimal { Vec::new() } else { version.render(container) };
+            Reply::json(status, body).minimal(minimal).etag(version.etag).header("x-ms-item-lsn", &version.seq.to_string())
+        }
+        Outcome::Deleted => Reply::empty(StatusCode::NO_CONTENT),
+        Outcome::NotModified(etag, seq) => {
+            Reply::empty(StatusCode::NOT_MODIFIED).etag(etag).header("x-ms-item-lsn", &seq.to_string())
+        }
+        Outcome::Refused(error) => return Err(error),
+        Outcome::Dependent => return Err(ApiError::new(Kind::InternalServerError, "a single operation waited for another")),
+    };
+    Ok(reply.container(container, lsn, seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_is_minus_one_or_positive() {
+        for (text, good) in [("-1", true), ("1", true), ("2147483647", true), ("0", false), ("-10", false), ("null", false), ("\"5\"", false), ("1.5", false), ("2147483648", false)] {
+            assert_eq!(check_ttl(text).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_item_needs_a_string_id() {
+        for (body, word) in [("{}", "id"), (r#"{"id":7}"#, "string"), (r#"{"id":""}"#, "1024"), (r#"{"id":"a/b"}"#, "/"), ("[]", "object"), ("{", "invalid")] {
+            let error = Item::parse(body.as_bytes()).err().unwrap();
+            assert_eq!(error.kind, Kind::BadRequest);
+            assert!(error.message.contains(word), "{body}: {}", error.message);
+        }
+        assert_eq!(Item::parse(br#"{"id":"a?b"}"#).map(|item| item.id).ok(), Some("a?b".to_owned()));
+    }
+}

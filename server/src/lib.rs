@@ -1,0 +1,52 @@
+//! etagdb over HTTP, so exactly that the official, unmodified Azure Cosmos DB SDKs work against it.
+//!
+//! The server is thin: it parses a request, asks the store, and writes the answer. It holds no document state of its
+//! own; what it keeps in memory is the list of databases and containers, which is written before it is published.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = etagdb::Store::open("data")?;
+//! let server = etagdb_server::Server::bind(store, etagdb_server::Config::default()).await?;
+//! println!("listening on http://{}/", server.local_addr());
+//! server.run(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What this crate is not: it runs no stored procedures, triggers or user-defined functions, has no users and
+//! permissions, and expires nothing by `ttl` yet (the setting is checked, stored and read back).
+
+mod auth;
+mod batch;
+mod batch_request;
+mod binary_json;
+mod catalog;
+mod config;
+mod connection;
+mod continuation;
+mod document;
+mod epk;
+mod feed;
+mod headers;
+mod http;
+mod item_key;
+mod items;
+mod local;
+mod metadata;
+mod offers;
+mod operations;
+mod partition_key;
+mod patch;
+mod query;
+mod query_route;
+mod rid;
+mod routes;
+mod service;
+mod signer;
+mod status;
+mod wire;
+
+pub use config::{Config, ServeError};
+pub use crate::http::Server;
+pub use local::{ImportError, LocalContainer, Upserted};
+pub use signer::Signer;

@@ -1,0 +1,413 @@
+//! From a whole request to a whole answer: who may ask, which operation it is, and the headers every answer has.
+//!
+//! Owns the dispatch by route and method, and [`Reply`]. It is plain blocking code: the listener calls it on a thread
+//! that may wait for the disk. What an operation does is in the module of its resource.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use etagdb::{CommitSeq, Etag, Store};
+use http::header::{CONTENT_TYPE, ETAG};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+
+use crate::auth::{self, MasterKey};
+use crate::catalog::{Catalog, Container};
+use crate::config::ServeError;
+use crate::headers::{self, Headers, Throughput};
+use crate::routes::{self, ContainerPath, Part, Route};
+use crate::status::{ApiError, Kind};
+use crate::{batch, feed, items, metadata, offers, query_route, wire};
+
+/// The version of the protocol that answers follow.
+const PROTOCOL_VERSION: &str = "2020-07-15";
+
+/// An answer, complete but for the socket.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn empty(status: StatusCode) -> Reply {
+        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new() }
+    }
+
+    pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+        let mut reply = Reply::empty(status);
+        reply.body = body.into();
+        reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        reply
+    }
+
+    pub(crate) fn value(status: StatusCode, value: &Value) -> Reply {
+        Reply::json(status, value.to_string())
+    }
+
+    /// Adds a header. A value that no header can hold, such as a name with a line end in it, is left out.
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Reply {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+        self
+    }
+
+    pub(crate) fn etag(self, etag: Etag) -> Reply {
+        self.header("etag", &wire::quoted(etag))
+    }
+
+    /// What every answer about a container's items says: where they are, and up to which commit it has seen.
+    pub(crate) fn container(self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
+        self.header("x-ms-content-path", &container.rid.to_string())
+            .header("x-ms-alt-content-path", &container.name_link)
+            .header("x-ms-documentdb-partitionkeyrangeid", "0")
+            .header("x-ms-session-token", &format!("0:0#{seen}"))
+            .header("lsn", &lsn.to_string())
+    }
+
+    /// `Prefer: return=minimal`: the headers, with nothing behind them.
+    pub(crate) fn minimal(mut self, minimal: bool) -> Reply {
+        if minimal {
+            self.body = Bytes::new();
+            self.headers.remove(CONTENT_TYPE);
+        }
+        self
+    }
+}
+
+impl From<ApiError> for Reply {
+    fn from(error: ApiError) -> Reply {
+        let mut reply = Reply::json(error.kind.status(), error.body());
+        if error.substatus != 0 {
+            reply = reply.header("x-ms-substatus", &error.substatus.to_string());
+        }
+        if let Some(methods) = error.allow {
+            reply = reply.header("allow", methods);
+        }
+        match error.etag {
+            Some(etag) => reply.etag(etag),
+            None => reply,
+        }
+    }
+}
+
+/// The server without its socket.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) store: Store,
+    pub(crate) catalog: Catalog,
+    key: MasterKey,
+    /// Whether `/metrics` is answered without a signature.
+    open_metrics: bool,
+    /// Answers by the first digit of their status.
+    answers: [AtomicU64; 6],
+}
+
+impl Service {
+    pub(crate) fn open(store: Store, key: MasterKey, open_metrics: bool) -> Result<Service, ServeError> {
+        let catalog = Catalog::open(&store)?;
+        Ok(Service { store, catalog, key, open_metrics, answers: Default::default() })
+    }
+
+    /// Says what a request's head asks for, if its sender may ask.
+    pub(crate) fn admit(&self, parts: &Parts) -> Result<Route, ApiError> {
+        headers::check_host(parts)?;
+        let target = routes::parse(parts.uri.path())?;
+        let open = match target.route {
+            Route::Health => true,
+            Route::Metrics => self.open_metrics,
+            _ => false,
+        };
+        if !open {
+            self.authorize(parts, &target.signatures)?;
+        }
+        Ok(target.route)
+    }
+
+    fn authorize(&self, parts: &Parts, signatures: &[(String, String)]) -> Result<(), ApiError> {
+        let refuse = |message: String| ApiError::new(Kind::Unauthorized, message);
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(authorization) = text("authorization") else {
+            return Err(refuse("Required Header authorization is missing. Ensure a valid Authorization token is passed.".into()));
+        };
+        let now = SystemTime::now();
+        let mut first = None;
+        for (kind, link) in signatures {
+            let method = parts.method.as_str();
+            match auth::verify(&self.key, method, kind, link, text("x-ms-date"), text("date"), authorization, now) {
+                Ok(()) => return Ok(()),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        let why = first.map_or_else(|| "the path signs nothing".to_owned(), |error| error.to_string());
+        Err(refuse(format!("The input authorization token can't serve the request: {why}.")))
+    }
+
+    /// Answers a request that never got to an operation.
+    pub(crate) fn refuse(&self, parts: &Parts, error: ApiError) -> Reply {
+        self.finish(parts, error.into())
+    }
+
+    /// Answers a request.
+    pub(crate) fn execute(&self, route: &Route, parts: &Parts, body: &Bytes) -> Reply {
+        let reply = self.dispatch(route, parts, body).unwrap_or_else(Reply::from);
+        self.finish(parts, reply)
+    }
+
+    /// Adds what every answer carries, and counts it.
+    fn finish(&self, parts: &Parts, mut reply: Reply) -> Reply {
+        if let Some(count) = self.answers.get(usize::from(reply.status.as_u16() / 100)) {
+            // A counter orders nothing else.
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            reply = reply.minimal(true);
+        }
+        let activity = Headers(&parts.headers).activity_id().unwrap_or_else(uuid::Uuid::new_v4);
+        reply
+            .header("x-ms-activity-id", &activity.to_string())
+            .header("x-ms-request-charge", "1")
+            .header("x-ms-version", PROTOCOL_VERSION)
+    }
+
+    fn dispatch(&self, route: &Route, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
+        let headers = Headers(&parts.headers);
+        let method = &parts.method;
+        match route {
+            Route::Account => match *method {
+                Method::GET => {
+                    let authority = headers::authority(parts).unwrap_or("localhost");
+                    Ok(Reply::value(StatusCode::OK, &wire::account(authority)))
+                }
+                _ => Err(headers::wrong_method(method, "GET")),
+            },
+            Route::Health => match *method {
+                Method::GET => Ok(self.health()),
+                _ => Err(headers::wrong_method(method, "GET")),
+            },
+            Route::Metrics => match *method {
+                Method::GET => Ok(self.metrics()),
+                _ => Err(headers::wrong_method(method, "GET")),
+            },
+            Route::Databases => self.databases(method, headers, body),
+            Route::Database(name) => self.database(method, name),
+            Route::Containers(database) => self.containers(method, database, headers, body),
+            Route::Container(path, part) => self.container(method, path, part, headers, body),
+            Route::Offers => self.offers(method, headers, body),
+            Route::Offer(rid) => match *method {
+                Method::GET => self.catalog.offer(rid).map(|offer| offer_reply(&offer)),
+                Method::PUT => {
+                    let content = offers::replacement(body)?;
+                    self.catalog.replace_offer(rid, content).map(|offer| offer_reply(&offer))
+                }
+                _ => Err(headers::wrong_method(method, "GET, PUT")),
+            },
+            Route::LeftOut(what) => Err(ApiError::new(
+                Kind::NotImplemented,
+                format!("This server has no {what}: the feature is left out of etagdb on purpose."),
+            )),
+        }
+    }
+
+    fn databases(&self, method: &Method, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
+        let list = || -> Vec<(u64, Value)> {
+            let all = self.catalog.list_databases();
+            all.iter().map(|database| (u64::from(database.rid.0), wire::database(database))).collect()
+        };
+        match *method {
+            Method::GET => query_route::list(self, "Databases", "", headers, list()),
+            Method::POST if headers.is_query() => query_route::over(self, "Databases", "", headers, body, list()),
+            Method::POST => {
+                let database = self.catalog.create_database(metadata::database_id(body)?, headers.throughput()?)?;
+                let reply = Reply::value(StatusCode::CREATED, &wire::database(&database)).etag(database.etag);
+                Ok(reply.minimal(headers.wants_minimal()))
+            }
+            _ => Err(headers::wrong_method(method, "GET, POST")),
+        }
+    }
+
+    fn database(&self, method: &Method, name: &str) -> Result<Reply, ApiError> {
+        match *method {
+            Method::GET => {
+                let database = self.catalog.database(name)?;
+                Ok(Reply::value(StatusCode::OK, &wire::database(&database)).etag(database.etag))
+            }
+            Method::DELETE => {
+                self.catalog.delete_database(name)?;
+                Ok(Reply::empty(StatusCode::NO_CONTENT))
+            }
+            _ => Err(headers::wrong_method(method, "GET, DELETE")),
+        }
+    }
+
+    fn containers(&self, method: &Method, name: &str, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
+        let database = self.catalog.database(name)?;
+        let rid = database.rid.to_string();
+        let list = || -> Vec<(u64, Value)> {
+            let all = self.catalog.list_containers(database.rid);
+            all.iter().map(|container| (u64::from(container.rid.container), wire::container(container))).collect()
+        };
+        let kind = "DocumentCollections";
+        match *method {
+            Method::GET => query_route::list(self, kind, &rid, headers, list()),
+            Method::POST if headers.is_query() => query_route::over(self, kind, &rid, headers, body, list()),
+            Method::POST => {
+                let definition = metadata::container(body)?;
+                let throughput: Option<Throughput> = headers.throughput()?;
+                let container = self.catalog.create_container(name, definition, throughput)?;
+                Ok(container_reply(StatusCode::CREATED, &container).minimal(headers.wants_minimal()))
+            }
+            _ => Err(headers::wrong_method(method, "GET, POST")),
+        }
+    }
+
+    fn container(
+        &self,
+        method: &Method,
+        path: &ContainerPath,
+        part: &Part,
+        headers: Headers<'_>,
+        body: &Bytes,
+    ) -> Result<Reply, ApiError> {
+        if *part == Part::Itself {
+            return match *method {
+                Method::GET => items::describe(self, &*self.catalog.container(path).map_err(itself)?, headers),
+                Method::PUT => {
+                    let container = self.catalog.replace_container(path, body).map_err(itself)?;
+                    Ok(container_reply(StatusCode::OK, &container).minimal(headers.wants_minimal()))
+                }
+                Method::DELETE => {
+                    self.catalog.delete_container(path).map_err(itself)?;
+                    Ok(Reply::empty(StatusCode::NO_CONTENT))
+                }
+                _ => Err(headers::wrong_method(method, "GET, PUT, DELETE")),
+            };
+        }
+        let container = self.catalog.container(path)?;
+        headers.check_container(container.rid)?;
+        let reply = self.part(method, &container, part, headers, body);
+        reply.or_else(|error| self.about_container(&container, error))
+    }
+
+    fn part(
+        &self,
+        method: &Method,
+        container: &Container,
+        part: &Part,
+        headers: Headers<'_>,
+        body: &Bytes,
+    ) -> Result<Reply, ApiError> {
+        match part {
+            Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
+            Part::Items => match *method {
+                Method::GET if headers.is_change_feed() => feed::changes(self, container, headers),
+                Method::GET => feed::read(self, container, headers),
+                // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
+                Method::POST if headers.is_query_plan() => query_route::plan(body),
+                Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
+                Method::POST if headers.is_batch() => batch::run(self, container, headers, body),
+                Method::POST => items::create(self, container, headers, body),
+                _ => Err(headers::wrong_method(method, "GET, POST")),
+            },
+            Part::Item(id) => match *method {
+                Method::GET => items::read(self, container, id, headers),
+                Method::PUT => items::replace(self, container, id, headers, body),
+                Method::PATCH => items::patch(self, container, id, headers, body),
+                Method::DELETE => items::delete(self, container, id, headers),
+                _ => Err(headers::wrong_method(method, "GET, PUT, PATCH, DELETE")),
+            },
+            Part::Ranges => match *method {
+                Method::GET => Ok(feed::key_ranges(self, container, headers)),
+                _ => Err(headers::wrong_method(method, "GET")),
+            },
+            Part::Conflicts => match *method {
+                Method::GET => query_route::list(self, "Conflicts", &container.rid.to_string(), headers, Vec::new()),
+                Method::POST if headers.is_query() => query_route::conflicts(self, container, headers, body),
+                _ => Err(headers::wrong_method(method, "GET, POST")),
+            },
+            // One region has no conflicts to list, read or settle.
+            Part::Conflict(_) => match *method {
+                Method::GET | Method::DELETE => Err(ApiError::not_found("There are no conflicts: the account has one region.")),
+                _ => Err(headers::wrong_method(method, "GET, DELETE")),
+            },
+            Part::PartitionKeyDelete => match *method {
+                Method::POST => items::delete_partition(self, container, headers),
+                _ => Err(headers::wrong_method(method, "POST")),
+            },
+        }
+    }
+
+    /// Completes an error of an operation inside a container: clients read their session from refusals too. The store's
+    /// complaint about a dropped collection becomes what it means, a container that was deleted meanwhile.
+    fn about_container(&self, container: &Container, error: ApiError) -> Result<Reply, ApiError> {
+        if !self.catalog.still_has(container.rid) {
+            let gone = format!("Resource Not Found. The container {:?} was deleted.", container.definition.id);
+            return Err(ApiError::not_found(gone).substatus(crate::status::OWNER_NOT_FOUND));
+        }
+        let last = self.store.last_commit();
+        Ok(Reply::from(error).container(container, last, last))
+    }
+
+    fn offers(&self, method: &Method, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
+        let list = || -> Vec<(u64, Value)> {
+            self.catalog.list_offers().iter().map(|offer| (u64::from(offer.stored.rid), offer.json())).collect()
+        };
+        match *method {
+            Method::GET => query_route::list(self, "Offers", "", headers, list()),
+            Method::POST if headers.is_query() => query_route::over(self, "Offers", "", headers, body, list()),
+            _ => Err(headers::wrong_method(method, "GET, POST")),
+        }
+    }
+
+    /// Whether the store takes writes; reads may work even when it does not.
+    fn health(&self) -> Reply {
+        if self.store.stats().writable {
+            Reply::json(StatusCode::OK, r#"{"status":"ok"}"#)
+        } else {
+            Reply::json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"read-only"}"#)
+        }
+    }
+
+    /// Figures in Prometheus text.
+    fn metrics(&self) -> Reply {
+        let stats = self.store.stats();
+        let mut text = String::from("# TYPE etagdb_http_answers_total counter\n");
+        for (class, count) in self.answers.iter().enumerate().skip(2) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "etagdb_http_answers_total{{class=\"{class}xx\"}} {}", count.load(Ordering::Relaxed));
+        }
+        let _ = writeln!(text, "# TYPE etagdb_last_commit gauge\netagdb_last_commit {}", self.store.last_commit());
+        let _ = writeln!(text, "# TYPE etagdb_writable gauge\netagdb_writable {}", u8::from(stats.writable));
+        let mut reply = Reply::json(StatusCode::OK, text);
+        reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+        reply
+    }
+}
+
+/// A container asked for as such is missing itself, not the owner of something.
+fn itself(mut error: ApiError) -> ApiError {
+    if error.substatus == crate::status::OWNER_NOT_FOUND {
+        error.substatus = 0;
+    }
+    error
+}
+
+pub(crate) fn container_reply(status: StatusCode, container: &Container) -> Reply {
+    Reply::value(status, &wire::container(container))
+        .etag(container.etag)
+        .header("x-ms-alt-content-path", container.name_link.rsplit_once("/colls/").map_or("", |(database, _)| database))
+        .header("x-ms-documentdb-collection-index-transformation-progress", "100")
+}
+
+fn offer_reply(offer: &offers::Offer) -> Reply {
+    let mut reply = Reply::value(StatusCode::OK, &offer.json());
+    if let Ok(etag) = HeaderValue::from_str(&wire::quoted(offer.etag)) {
+        reply.headers.insert(ETAG, etag);
+    }
+    reply
+}

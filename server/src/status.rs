@@ -1,0 +1,193 @@
+//! The one table of errors: every status the server answers with, its code text, and the JSON body around a message.
+//!
+//! Owns [`ApiError`] and the translation of the store's errors. It never decides *whether* something is an error.
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 400 | `BadRequest` | the request contradicts itself or the container; sub-status 1001: partition key, 1024: another container's rid |
+//! | 401 | `Unauthorized` | no signature, or one that does not match |
+//! | 404 | `NotFound` | no such resource; sub-status 1002: a session token ahead of this store, 1003: no such container |
+//! | 405 | `MethodNotAllowed` | the route exists, the method does not |
+//! | 408 | `RequestTimeout` | the body did not arrive in time; or a write whose outcome is unknown, because its sync failed: Cosmos clients read 408 on a write as "perhaps done" and do not repeat it blindly |
+//! | 409 | `Conflict` | the id is taken |
+//! | 412 | `PreconditionFailed` | an etag or a patch condition does not hold |
+//! | 413 | `RequestEntityTooLarge` | more than 2 MiB |
+//! | 500 | `InternalServerError` | damaged data, a failing disk, or an error of ours |
+//! | 501 | `NotImplemented` | a feature this server leaves out on purpose |
+//! | 503 | `ServiceUnavailable` | the store takes no writes until it is reopened; reads go on |
+//! | 507 | `InsufficientStorage` | the disk is full; nothing was written, reads go on |
+
+use etagdb::{Error, Etag};
+use http::StatusCode;
+
+/// The partition key contradicts the container or the item.
+pub(crate) const PARTITION_KEY_MISMATCH: u32 = 1001;
+/// The session token is ahead of this store.
+pub(crate) const SESSION_NOT_AVAILABLE: u32 = 1002;
+/// The container of an item operation does not exist.
+pub(crate) const OWNER_NOT_FOUND: u32 = 1003;
+/// The container was deleted and made anew since the client learned its rid.
+pub(crate) const COLLECTION_RID_MISMATCH: u32 = 1024;
+
+/// What kind of answer an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    BadRequest,
+    Unauthorized,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    Conflict,
+    PreconditionFailed,
+    RequestEntityTooLarge,
+    InternalServerError,
+    NotImplemented,
+    ServiceUnavailable,
+    InsufficientStorage,
+}
+
+impl Kind {
+    /// The row of the table: status and code text.
+    fn row(self) -> (StatusCode, &'static str) {
+        match self {
+            Kind::BadRequest => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Kind::NotFound => (StatusCode::NOT_FOUND, "NotFound"),
+            Kind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Kind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
+            Kind::Conflict => (StatusCode::CONFLICT, "Conflict"),
+            Kind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
+            Kind::RequestEntityTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Kind::InternalServerError => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
+            Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+            Kind::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Kind::InsufficientStorage => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
+        }
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    pub(crate) fn code(self) -> &'static str {
+        self.row().1
+    }
+}
+
+/// An answer that is not what the client asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) kind: Kind,
+    pub(crate) substatus: u32,
+    pub(crate) message: String,
+    /// The etag of the version that is there instead, for 409 and 412.
+    pub(crate) etag: Option<Etag>,
+    /// What the `allow` header says, for 405.
+    pub(crate) allow: Option<&'static str>,
+}
+
+impl ApiError {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> ApiError {
+        ApiError { kind, substatus: 0, message: message.into(), etag: None, allow: None }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(Kind::BadRequest, message)
+    }
+
+    pub(crate) fn not_found(what: impl Into<String>) -> ApiError {
+        ApiError::new(Kind::NotFound, what)
+    }
+
+    /// A partition key that contradicts the container or the item. The first sentence is the one clients look for.
+    pub(crate) fn partition_key(detail: &str) -> ApiError {
+        let message = format!(
+            "Partition key provided either doesn't correspond to definition in the collection or doesn't match \
+             partition key field values specified in the document. {detail}"
+        );
+        ApiError::bad_request(message).substatus(PARTITION_KEY_MISMATCH)
+    }
+
+    /// The version found is not the one asked for.
+    pub(crate) fn precondition(current: Option<Etag>) -> ApiError {
+        let now = match current {
+            Some(etag) if etag != Etag::NEVER => format!(" The current etag is {etag}."),
+            _ => String::new(),
+        };
+        let message = format!("Errors : [\"One of the specified pre-condition is not met.{now}\"]");
+        ApiError::new(Kind::PreconditionFailed, message).etag(current)
+    }
+
+    /// The id is taken.
+    pub(crate) fn conflict(current: Option<Etag>) -> ApiError {
+        ApiError::new(Kind::Conflict, "Entity with the specified id already exists in the system.").etag(current)
+    }
+
+    pub(crate) fn substatus(mut self, substatus: u32) -> ApiError {
+        self.substatus = substatus;
+        self
+    }
+
+    /// Names the version that is there. One that does not exist yet, made earlier in a refused batch, has no name.
+    fn etag(mut self, etag: Option<Etag>) -> ApiError {
+        self.etag = etag.filter(|etag| *etag != Etag::NEVER);
+        self
+    }
+
+    pub(crate) fn allow(mut self, methods: &'static str) -> ApiError {
+        self.allow = Some(methods);
+        self
+    }
+
+    /// The body: always JSON, always with a `message` that is a string, because clients read that field unasked.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        serde_json::json!({ "code": self.kind.code(), "message": self.message }).to_string().into_bytes()
+    }
+}
+
+impl From<Error> for ApiError {
+    /// Translates what the store says when no operation expected it. Conflicts are judged where they happen.
+    fn from(error: Error) -> ApiError {
+        let kind = match &error {
+            Error::Conflict(conflict) => return ApiError::precondition(conflict.current),
+            Error::Invalid(_) => Kind::BadRequest,
+            Error::ReadOnly { .. } => Kind::ServiceUnavailable,
+            Error::OutcomeUnknown(_) => Kind::RequestTimeout,
+            Error::DiskFull(_) => Kind::InsufficientStorage,
+            _ => Kind::InternalServerError,
+        };
+        if kind.status().is_server_error() || kind == Kind::RequestTimeout {
+            tracing::error!(%error, "the store failed");
+        }
+        ApiError::new(kind, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_json_with_a_string_message() {
+        let error = ApiError::bad_request("quotes \" and a line\nbreak");
+        let body: serde_json::Value = serde_json::from_slice(&error.body()).unwrap();
+        assert_eq!(body["code"], "BadRequest");
+        assert_eq!(body["message"], "quotes \" and a line\nbreak");
+    }
+
+    #[test]
+    fn a_failed_sync_is_perhaps_done_and_a_full_disk_is_not() {
+        let unknown = ApiError::from(Error::OutcomeUnknown("sync failed".into()));
+        assert_eq!(unknown.kind.status(), StatusCode::REQUEST_TIMEOUT);
+        let full = ApiError::from(Error::DiskFull("no space left".into()));
+        assert_eq!(full.kind.status(), StatusCode::INSUFFICIENT_STORAGE);
+        let read_only = ApiError::from(Error::ReadOnly { because: "sync failed".to_owned() });
+        assert_eq!(read_only.kind.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn an_etag_that_is_not_assigned_yet_is_not_shown() {
+        assert_eq!(ApiError::conflict(Some(Etag::NEVER)).etag, None);
+        assert!(!ApiError::precondition(Some(Etag::NEVER)).message.contains("0000"));
+    }
+}
