@@ -1,0 +1,80 @@
+//! Microsoft's official SDKs, unmodified, against the built server. The checks themselves are programs in the SDKs' own
+//! languages, in `tests/sdk`; this file starts a server for each and judges how the program ended.
+//!
+//! Without Node, Python, or the means to install an SDK these tests fail: they never pass for lack of a tool.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::served::Served;
+
+/// How long one program may run, in seconds. They take seconds; an SDK that is answered wrongly may retry for ever.
+const PROGRAM_SECONDS_MAX: &str = "300";
+
+#[test]
+fn official_javascript_sdk() {
+    let installed = set_up("javascript");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = directory.path().join("sdk.mjs");
+    std::fs::copy(sources().join("javascript/sdk.mjs"), &program).expect("a copy of the program");
+    beside(&installed, directory.path());
+    judge("javascript", Command::new("node").arg(program));
+}
+
+#[test]
+fn official_python_sdk() {
+    judge("python", Command::new(set_up("python")).arg("-B").arg(sources().join("python/sdk.py")));
+}
+
+#[test]
+fn official_rust_sdk() {
+    judge("rust", &mut Command::new(set_up("rust")));
+}
+
+/// Runs one SDK's program against a server of its own, and asserts that all its checks passed.
+fn judge(language: &str, program: &mut Command) {
+    let server = Served::start();
+    let output = run(program.arg(server.url()));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "the {language} program ended with {}", output.status);
+    let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
+    let summary = format!("sdk {language}: {passed} passed, 0 failed");
+    assert!(passed > 0 && text.lines().last() == Some(&summary), "the {language} program did not end with `{summary}`");
+    let ended = server.stop();
+    assert!(ended.success(), "the server ended with {ended}");
+}
+
+/// Runs a program within the time limit and passes its output through.
+pub(crate) fn run(program: &mut Command) -> Output {
+    let mut limited = Command::new("timeout");
+    limited.arg(PROGRAM_SECONDS_MAX).arg(program.get_program()).args(program.get_args());
+    limited.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = program.get_current_dir() {
+        limited.current_dir(directory);
+    }
+    let output = limited.output().unwrap_or_else(|error| panic!("cannot run {program:?}: {error}"));
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Installs or builds what one language's programs need. Returns the path that the set-up script names: the
+/// `node_modules` directory, the Python interpreter, or the compiled program.
+pub(crate) fn set_up(language: &str) -> PathBuf {
+    let output = Command::new(sources().join("setup.sh")).arg(language).output().expect("the set-up script");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "the set-up of the {language} SDK ended with {}", output.status);
+    let text = String::from_utf8(output.stdout).expect("a path in UTF-8");
+    let path = text.trim_end().strip_prefix(&format!("{language}=")).expect("a line of the form NAME=PATH");
+    PathBuf::from(path)
+}
+
+/// Where the SDK programs live.
+pub(crate) fn sources() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sdk"))
+}
+
+/// Puts an installed `node_modules` beside a program, where Node looks for packages.
+pub(crate) fn beside(installed: &Path, directory: &Path) {
+    std::os::unix::fs::symlink(installed, directory.join("node_modules")).expect("a link to node_modules");
+}

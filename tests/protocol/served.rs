@@ -1,0 +1,104 @@
+//! The built server as a child process: found, started on a free port, stopped as an operator would stop it.
+//! It knows nothing of what is asked of the server.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime};
+
+/// Far longer than a start or a stop takes on a busy machine: reaching it means that the server hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `etagdb serve` with an empty store of its own.
+pub(crate) struct Served {
+    child: Child,
+    /// The lines the server prints; closed when it has ended.
+    lines: Receiver<String>,
+    url: String,
+    _data: tempfile::TempDir,
+}
+
+impl Served {
+    /// Starts the server and waits for its ready line.
+    pub(crate) fn start() -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let binary = binary();
+        let mut child = Command::new(&binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path().join("store"))
+            .env("ETAGDB_LOG", "warn")
+            .env_remove("ETAGDB_KEY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut served = Self { child, lines, url: String::new(), _data: data };
+        let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
+        let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
+        served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
+        served
+    }
+
+    /// The server's address, such as `http://127.0.0.1:40123`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks the server to end (SIGTERM) and waits until it has.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        let signalled = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        assert!(signalled.expect("the kill command").success(), "the server had ended before it was asked to");
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the server did not end on SIGTERM"),
+            }
+        }
+        self.child.wait().expect("the server's exit status")
+    }
+}
+
+impl Drop for Served {
+    /// After a failed test the server must not stay behind. After `stop` there is nothing left to kill.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// The server to test: the one `ETAGDB_BIN` names, or else the one built beside this test.
+fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("ETAGDB_BIN") {
+        return named.into();
+    }
+    // target/release/deps/protocol-0123 -> target/release/etagdb
+    let test = std::env::current_exe().expect("the path of this test");
+    let built = test.ancestors().nth(2).expect("a profile directory").join("etagdb");
+    let build = "build it with `cargo build --release --bin etagdb`, or name one in ETAGDB_BIN";
+    assert!(built.is_file(), "there is no server at {}: {build}", built.display());
+    if let Some(newer) = newer_source(&built) {
+        panic!("the server at {} is older than {}: {build}", built.display(), newer.display());
+    }
+    built
+}
+
+/// A source file that has changed since `built` was linked. Cargo lists the sources in a file beside the binary.
+///
+/// Cargo does not build another package's binary for a test, and testing yesterday's server would prove nothing.
+fn newer_source(built: &Path) -> Option<PathBuf> {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let linked = modified(built).ok()?;
+    let listed = std::fs::read_to_string(built.with_extension("d")).expect("cargo's list of the server's sources");
+    let (_, sources) = listed.split_once(": ").expect("a list of the form `binary: sources`");
+    let sources = sources.trim_end().replace("\\ ", "\0");
+    let mut sources = sources.split(' ').map(|source| PathBuf::from(source.replace('\0', " ")));
+    // A source that is gone has changed too.
+    sources.find(|source| modified(source).unwrap_or_else(|_| SystemTime::now()) > linked)
+}

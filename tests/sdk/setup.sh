@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Makes ready what the SDK programs need, outside the source tree: node_modules, a Python environment, a compiled program.
+#
+# usage: tests/sdk/setup.sh [javascript|python|rust ...]      (default: all three)
+#
+# Everything lives in ${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk. A part is made again only when its lock file or the tool
+# that installs it has changed: a stamp keeps the hash of both. Versions come from the lock files alone. The last lines on
+# standard output are NAME=PATH, one for each part.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(javascript python rust)
+
+say() { echo "sdk set-up: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Installs Debian packages where that is possible, and otherwise says which are missing.
+install() {
+  local why=$1
+  shift
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    die "$why, and this is not root on Debian; please install: $*"
+  fi
+  say "$why: installing $*"
+  { DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" ||
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }; } >&2 ||
+    die "$why, and apt-get could not install: $*"
+}
+
+# True if the part in directory $1 was made from exactly what $2 says.
+fresh() { [ -f "$1/stamp" ] && [ "$(cat "$1/stamp")" = "$2" ]; }
+
+hash_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+javascript() {
+  local dir=$cache/javascript source=$here/javascript stamp
+  command -v node >/dev/null || install "node is missing" nodejs
+  command -v npm >/dev/null || install "npm is missing" npm
+  # The SDK's packages ask for Node 20; it names 22 as the oldest supported, and runs on 20.
+  [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || die "Node 20 or newer is needed; this is $(node --version)"
+  stamp="$(hash_of "$source/package.json" "$source/package-lock.json") node $(node --version)"
+  if ! fresh "$dir" "$stamp"; then
+    say "installing the JavaScript SDK"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp "$source/package.json" "$source/package-lock.json" "$dir/"
+    # The lock file names no download addresses, so npm takes the registry it is configured for, and checks the hashes.
+    (cd "$dir" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error) >&2
+    echo "$stamp" >"$dir/stamp"
+  fi
+  echo "javascript=$dir/node_modules"
+}
+
+python() {
+  local dir=$cache/python source=$here/python stamp
+  command -v python3 >/dev/null || install "python3 is missing" python3 python3-venv
+  # Debian ships Python without the part that makes environments.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install "Python's venv module is missing" python3-venv
+  stamp="$(hash_of "$source/requirements.txt") $(python3 --version)"
+  if ! fresh "$dir" "$stamp"; then
+    say "installing the Python SDK"
+    rm -rf "$dir"
+    python3 -m venv "$dir"
+    "$dir/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$source/requirements.txt" >&2
+    "$dir/bin/python" -m pip check >&2
+    echo "$stamp" >"$dir/stamp"
+  fi
+  echo "python=$dir/bin/python"
+}
+
+rust() {
+  command -v cargo >/dev/null || die "cargo is missing; please install Rust (https://www.rust-lang.org/tools/install)"
+  # cargo knows by itself what is up to date. It reads its configuration from the working directory, hence the cd.
+  (cd "$here/rust" && cargo build --release --locked --quiet --target-dir "$cache/rust") >&2
+  echo "rust=$cache/rust/release/sdk-rust"
+}
+
+mkdir -p "$cache"
+# Two runs at once would tread on each other's installations.
+exec 9>"$cache/lock"
+flock 9
+for part in "${parts[@]}"; do
+  case $part in
+    javascript | python | rust) "$part" ;;
+    *) die "there is no part called $part; the parts are javascript, python and rust" ;;
+  esac
+done
