@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::RefUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -297,6 +298,10 @@ impl Store {
         self.inner.rocks.sync().map_err(|error| self.inner.health.after_failed_write(error)())
     }
 }
+
+/// A panic in an update closure leaves nothing half done (its batch is not written, its stripes are free), so the
+/// handles stay usable afterwards.
+impl RefUnwindSafe for Inner {}
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

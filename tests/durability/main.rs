@@ -1,0 +1,135 @@
+//! What survives the death of the process. The child writes and acknowledges on a pipe, is killed with SIGKILL at an
+//! unforeseeable moment, and the store it leaves is compared with what it said.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use etagdb::{Document, Error, Etag, Precondition, Store};
+
+/// What the child acknowledged, by document: the last value, and its etag.
+#[derive(Default)]
+struct Acknowledged {
+    last: HashMap<String, (u64, Etag)>,
+    /// Every etag that was ever given, over all lives of the store.
+    given: HashSet<Etag>,
+    lines: usize,
+}
+
+impl Acknowledged {
+    fn read(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut note = |document: String, value: &str, etag: &str| {
+            let etag: Etag = etag.parse().expect("etag");
+            assert!(self.given.insert(etag), "etag {etag} was given twice");
+            self.last.insert(document, (value.parse().expect("value"), etag));
+        };
+        match words[..] {
+            ["ready"] => return,
+            ["counter", writer, value, etag] => note(format!("counter {writer}"), value, etag),
+            ["pair", writer, value, left, right] => {
+                note(format!("left {writer}"), value, left);
+                note(format!("right {writer}"), value, right);
+            }
+            _ => panic!("the child said {line:?}"),
+        }
+        self.lines += 1;
+    }
+}
+
+fn spawn(dir: &Path, durability: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_crash-child"))
+        .arg(dir)
+        .arg(durability)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("spawn")
+}
+
+/// Lets a child write until it has acknowledged `lines` lines, kills it, and reads what it said before it died.
+fn live_and_die(dir: &Path, durability: &str, lines: usize, acknowledged: &mut Acknowledged) {
+    let mut child = spawn(dir, durability);
+    let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let until = acknowledged.lines + lines;
+    while acknowledged.lines < until {
+        let line = said.next().expect("the child ended by itself").expect("read");
+        acknowledged.read(&line);
+    }
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    // Between the last line above and the kill it may have acknowledged more.
+    for line in said {
+        acknowledged.read(&line.expect("read"));
+    }
+}
+
+fn value(document: &Document) -> u64 {
+    String::from_utf8(document.body.to_vec()).expect("UTF-8").parse().expect("a number")
+}
+
+/// Compares the store with what was acknowledged. A writer has one write in flight, so what is found may be one step
+/// ahead of the last acknowledgement, but never behind it.
+fn verify(dir: &Path, acknowledged: &Acknowledged, round: usize) {
+    let store = Store::open(dir).expect("open after the kill");
+    let docs = store.collection("docs").expect("collection");
+    let read = |id: &str| docs.get(id).expect("get");
+    for (id, &(last, etag)) in &acknowledged.last {
+        let document = read(id).unwrap_or_else(|| panic!("round {round}: {id} was acknowledged and is gone"));
+        let found = value(&document);
+        let step = if id.starts_with("counter") { 1 } else { 3 };
+        assert!(found == last || found == last + step, "round {round}: {id} is {found}, acknowledged was {last}");
+        if found == last {
+            assert_eq!(document.etag, etag, "round {round}: {id} has another etag than was acknowledged");
+        } else {
+            let conflict = docs.put(id, "x", etag).expect_err("a stale etag was accepted");
+            assert!(matches!(conflict, Error::Conflict(_)), "{conflict}");
+        }
+    }
+    for writer in 0..4 {
+        let (left, right) = (read(&format!("left {writer}")), read(&format!("right {writer}")));
+        let values = [left.as_ref().map(value), right.as_ref().map(value)];
+        assert_eq!(values[0], values[1], "round {round}: half a batch of writer {writer}");
+    }
+}
+
+fn kill_repeatedly(durability: &str) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("store");
+    let mut acknowledged = Acknowledged::default();
+    const ROUNDS: usize = 12;
+    for round in 0..ROUNDS {
+        // From a handful of writes to some hundreds, so that deaths come early and late in a life.
+        live_and_die(&path, durability, 1 + round * round * 4, &mut acknowledged);
+        verify(&path, &acknowledged, round);
+    }
+    println!("{durability}: {ROUNDS} kills, {} acknowledged writes, 0 lost", acknowledged.lines);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_a_sync_writer_is_killed() {
+    kill_repeatedly("sync");
+}
+
+/// The operating system has a buffered write before it is acknowledged, so a dead process takes nothing with it.
+#[test]
+fn nothing_acknowledged_is_lost_when_a_buffered_writer_is_killed() {
+    kill_repeatedly("buffered");
+}
+
+#[test]
+fn a_directory_in_use_by_another_process_is_refused_and_free_once_it_is_killed() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("store");
+    let mut child = spawn(&path, "sync");
+    let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert_eq!(said.next().expect("a line").expect("read"), "ready");
+    match Store::open(&path) {
+        Err(Error::InUse { holder, .. }) => assert_eq!(holder, format!("process {}", child.id())),
+        other => panic!("opened a directory that is in use: {other:?}"),
+    }
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    let store = Store::open(&path).expect("the lock goes with its process");
+    store.collection("more").expect("collection").put("a", "1", Precondition::Absent).expect("put");
+}
