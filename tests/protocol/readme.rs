@@ -32,7 +32,7 @@ fn javascript_quick_start() {
     let program = directory.path().join("quickstart.mjs");
     let server = Served::start();
     std::fs::write(&program, connecting_to(server.url(), &quick_start("javascript"))).expect("the program's file");
-    shows_the_refused_write(Command::new("node").arg(program));
+    shows_the_refused_write(Command::new(installed.join("node")).arg(program));
     assert!(server.stop().success());
 }
 

@@ -18,7 +18,7 @@ fn official_javascript_sdk() {
     let program = directory.path().join("sdk.mjs");
     std::fs::copy(sources().join("javascript/sdk.mjs"), &program).expect("a copy of the program");
     beside(&installed, directory.path());
-    judge("javascript", Command::new("node").arg(program));
+    judge("javascript", Command::new(installed.join("node")).arg(program));
 }
 
 #[test]
@@ -59,7 +59,7 @@ pub(crate) fn run(program: &mut Command) -> Output {
 }
 
 /// Installs or builds what one language's programs need. Returns the path that the set-up script names: the
-/// `node_modules` directory, the Python interpreter, or the compiled program.
+/// directory with `node_modules` and `node`, the Python interpreter, or the compiled program.
 pub(crate) fn set_up(language: &str) -> PathBuf {
     let output = Command::new(sources().join("setup.sh")).arg(language).output().expect("the set-up script");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -76,5 +76,6 @@ pub(crate) fn sources() -> &'static Path {
 
 /// Puts an installed `node_modules` beside a program, where Node looks for packages.
 pub(crate) fn beside(installed: &Path, directory: &Path) {
-    std::os::unix::fs::symlink(installed, directory.join("node_modules")).expect("a link to node_modules");
+    std::os::unix::fs::symlink(installed.join("node_modules"), directory.join("node_modules"))
+        .expect("a link to node_modules");
 }

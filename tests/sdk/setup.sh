@@ -3,9 +3,10 @@
 #
 # usage: tests/sdk/setup.sh [javascript|python|rust ...]      (default: all three)
 #
-# Everything lives in ${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk. A part is made again only when its lock file or the tool
-# that installs it has changed: a stamp keeps the hash of both. Versions come from the lock files alone. The last lines on
-# standard output are NAME=PATH, one for each part.
+# Everything lives in ${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk. A part is made again only when its lock file, its tool's
+# version or this script has changed, which its stamp tells. Versions come from the lock files alone. The last lines on
+# standard output are NAME=PATH, one for each part: a directory with `node_modules` and a `node` to run programs with, the
+# Python interpreter, the compiled program.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,7 +18,7 @@ say() { echo "sdk set-up: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # Installs Debian packages where that is possible, and otherwise says which are missing.
-install() {
+apt_install() {
   local why=$1
   shift
   if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -32,14 +33,19 @@ install() {
 # True if the part in directory $1 was made from exactly what $2 says.
 fresh() { [ -f "$1/stamp" ] && [ "$(cat "$1/stamp")" = "$2" ]; }
 
-hash_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+# The hash of the files named and of this script.
+hash_of() { cat "$here/setup.sh" "$@" | sha256sum | cut -d' ' -f1; }
 
 javascript() {
   local dir=$cache/javascript source=$here/javascript stamp
-  command -v node >/dev/null || install "node is missing" nodejs
-  command -v npm >/dev/null || install "npm is missing" npm
-  # The SDK's packages ask for Node 20; it names 22 as the oldest supported, and runs on 20.
-  [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || die "Node 20 or newer is needed; this is $(node --version)"
+  command -v node >/dev/null || apt_install "node is missing" nodejs
+  command -v npm >/dev/null || apt_install "npm is missing" npm
+  # The SDK names Node 22 as the oldest supported, and runs on 20. On 18, which Debian 12 has, it misses the global
+  # `crypto`, which is behind a flag there.
+  local major flag=
+  major=$(node -p 'process.versions.node.split(".")[0]')
+  [ "$major" -ge 18 ] || die "Node 18 or newer is needed; this is $(node --version)"
+  [ "$major" -ge 20 ] || flag=--experimental-global-webcrypto
   stamp="$(hash_of "$source/package.json" "$source/package-lock.json") node $(node --version)"
   if ! fresh "$dir" "$stamp"; then
     say "installing the JavaScript SDK"
@@ -48,16 +54,18 @@ javascript() {
     cp "$source/package.json" "$source/package-lock.json" "$dir/"
     # The lock file names no download addresses, so npm takes the registry it is configured for, and checks the hashes.
     (cd "$dir" && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error) >&2
+    printf '#!/bin/sh\nexec node %s "$@"\n' "$flag" >"$dir/node"
+    chmod +x "$dir/node"
     echo "$stamp" >"$dir/stamp"
   fi
-  echo "javascript=$dir/node_modules"
+  echo "javascript=$dir"
 }
 
 python() {
   local dir=$cache/python source=$here/python stamp
-  command -v python3 >/dev/null || install "python3 is missing" python3 python3-venv
+  command -v python3 >/dev/null || apt_install "python3 is missing" python3 python3-venv
   # Debian ships Python without the part that makes environments.
-  python3 -c 'import ensurepip, venv' 2>/dev/null || install "Python's venv module is missing" python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install "Python's venv module is missing" python3-venv
   stamp="$(hash_of "$source/requirements.txt") $(python3 --version)"
   if ! fresh "$dir" "$stamp"; then
     say "installing the Python SDK"
