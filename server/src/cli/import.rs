@@ -26,7 +26,7 @@ use super::window::{Progress, Window};
 use super::{Failure, account_key};
 
 /// How often the journal is written.
-const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
+const JOURNAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How many bytes of documents may be on their way at once.
 const WINDOW_BYTES: usize = 64 << 20;
@@ -215,8 +215,9 @@ fn conclude(
     progress: &Progress,
     can_go_on: bool,
 ) -> Result<(), Failure> {
+    let input = if args.file == path::Path::new("-") { "standard input".into() } else { args.file.to_string_lossy() };
     for bad in &report.bad {
-        eprintln!("etagdb: skipped {}: {bad}", args.file.display());
+        eprintln!("etagdb: skipped {input}: {bad}");
     }
     let more = summary.skipped.saturating_sub(report.bad.len() as u64);
     if more > 0 {
@@ -237,8 +238,7 @@ fn conclude(
         Ended::Failed(reason) => format!("{reason} (stored before: {stored}); {next}"),
         Ended::Bad(reason) => {
             let skip = if args.skip_bad { "" } else { ", or add `--skip-bad`" };
-            let file = args.file.display();
-            format!("{file}: {reason} (stored before: {stored}); correct it and run the same command again{skip}")
+            format!("{input}: {reason} (stored before: {stored}); correct it and run the same command again{skip}")
         }
     });
     summary.error = message.clone();

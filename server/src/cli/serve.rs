@@ -14,17 +14,17 @@ use super::{Failure, account_key, store_failure};
 
 const EXAMPLES: &str = "\
 Examples:
-  Serve ./etagdb-data on http://127.0.0.1:8081; an SDK's quick start for the emulator works unchanged:
+  Serve ./etagdb-data on http://127.0.0.1:8081, where SDK quick starts look for an emulator:
     etagdb serve
 
-  Keep the data elsewhere, and let the system pick a free port (the line printed when ready names it):
+  Keep the data elsewhere, and let the system pick a free port, which the ready line names:
     etagdb serve --data /var/lib/shop --listen 127.0.0.1:0
 
   Let other machines in, which needs a key of your own:
-    export ETAGDB_KEY=$(head -c 64 /dev/urandom | base64 -w 0)
+    export ETAGDB_KEY=$(openssl rand -base64 48)
     etagdb serve --listen 0.0.0.0:8081
 
-  See every request in the log:
+  Log more (error, warn, info, debug, trace):
     ETAGDB_LOG=debug etagdb serve
 
 When it accepts connections it prints one line on standard output that starts with `etagdb ready on`; logs go to \

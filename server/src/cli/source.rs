@@ -120,7 +120,9 @@ fn open_stream(input: Box<dyn BufRead + Send>, journal: Option<Journal>, purpose
 fn earlier_run(journal: &Journal, purpose: &Purpose) -> Result<(Option<Entry>, Option<String>), String> {
     let path = journal.path().display();
     let entry = journal.load().map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => format!("{path} is {error}: remove it to start from the beginning"),
+        io::ErrorKind::InvalidData => {
+            format!("{path} is {error}: name another file with `--resume`, or remove it if an import left it")
+        }
         _ => format!("cannot read {path}: {error}"),
     })?;
     match entry {
