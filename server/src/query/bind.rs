@@ -1,6 +1,10 @@
 //! Tree to plan: what names mean. Owns scoping, parameters, the checks that need no document (unknown functions, arity,
 //! aggregates in the wrong place, `SELECT *` over a join) and the limits that keep evaluation bounded.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
 use serde_json::{Number, Value};
 
 use super::error::{Position, QueryError, Result};
@@ -17,6 +21,9 @@ use super::value;
 /// The service's documented limit on joins in one query.
 const MAX_JOINS: usize = 10;
 
+/// How many keys GROUP BY may have: each is looked for at every place of the select list.
+const MAX_GROUPING_KEYS: usize = 500;
+
 /// How many levels a result may nest beyond the documents it is made of: nested queries can stack literals on one
 /// another, and every later stage recurses once per level.
 const MAX_RESULT_HEIGHT: usize = 256;
@@ -27,12 +34,18 @@ const MAX_RESULT_HEIGHT: usize = 256;
 /// Names, parameters or functions that do not exist, and everything else that can be said to be wrong before a document
 /// is seen.
 pub(super) fn bind(select: &Select, parameters: Vec<(String, Value)>) -> Result<Plan> {
-    for (index, (name, _)) in parameters.iter().enumerate() {
-        if parameters.iter().take(index).any(|(earlier, _)| earlier == name) {
-            return Err(QueryError::new(Position::START, format!("the parameter '{name}' is given twice")));
+    let mut binder = Binder { parameters: HashMap::new(), heights: vec![0] };
+    for (name, value) in parameters {
+        match binder.parameters.entry(name) {
+            Entry::Occupied(entry) => {
+                let message = format!("the parameter '{}' is given twice", entry.key());
+                return Err(QueryError::new(Position::START, message));
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::new(value));
+            }
         }
     }
-    let mut binder = Binder { parameters, heights: vec![0] };
     binder.select(select, &Names { outer: None, names: Vec::new() })
 }
 
@@ -62,7 +75,7 @@ enum Aggregates {
 }
 
 struct Binder {
-    parameters: Vec<(String, Value)>,
+    parameters: HashMap<String, Arc<Value>>,
     /// How far the values of each slot can nest beyond those of documents.
     heights: Vec<usize>,
 }
@@ -86,6 +99,10 @@ impl Binder {
             Some(filter) => Some(self.expression(filter, &names, &mut Aggregates::Forbidden("WHERE"))?),
             None => None,
         };
+        if select.group_by.len() > MAX_GROUPING_KEYS {
+            let message = format!("GROUP BY has {} keys; the limit is {MAX_GROUPING_KEYS}", select.group_by.len());
+            return Err(QueryError::new(select.position, message));
+        }
         let keys = self.expressions(&select.group_by, &names, &mut Aggregates::Forbidden("GROUP BY"))?;
         let mut aggregates = Aggregates::Collected(Vec::new());
         let mut projection = self.projection(select, &sources, &names, &mut aggregates)?;
@@ -167,17 +184,7 @@ impl Binder {
     ) -> Result<Expression> {
         match &select.projection {
             Projection::Value(expression) => self.expression(expression, names, aggregates),
-            Projection::List(items) => {
-                for (index, (name, expression)) in items.iter().enumerate() {
-                    if items.iter().take(index).any(|(earlier, _)| earlier == name) {
-                        return Err(QueryError::new(
-                            expression.position,
-                            format!("the name '{name}' is given to two results; use AS"),
-                        ));
-                    }
-                }
-                self.object(items, names, aggregates)
-            }
+            Projection::List(items) => self.object(items, names, aggregates),
             Projection::Star => match sources {
                 [source] => {
                     let name = names.names.first().map_or("*", |(name, _)| name).to_owned();
@@ -249,7 +256,7 @@ impl Binder {
                 let slot = names.find(name).ok_or_else(|| unresolved(name, position))?;
                 Expression::Slot(SlotUse { slot, name: name.clone(), position })
             }
-            Node::Parameter(name) => Expression::Constant(self.parameter(name, position)?.clone()),
+            Node::Parameter(name) => Expression::Parameter(Arc::clone(self.parameter(name, position)?)),
             Node::Member(base, steps) => {
                 let base = self.expression(base, names, aggregates)?;
                 let mut bound = Vec::new();
@@ -298,9 +305,9 @@ impl Binder {
             },
             Node::Like { negated, operands, escape } => {
                 let [subject, pattern] = self.pair(operands, names, aggregates)?;
-                let pattern = match pattern {
-                    Expression::Constant(Value::String(text)) => LikePattern::Fixed(Pattern::new(&text, *escape)),
-                    pattern => LikePattern::Computed { pattern, escape: *escape },
+                let pattern = match text(&pattern) {
+                    Some(text) => LikePattern::Fixed(Pattern::new(text, *escape)),
+                    None => LikePattern::Computed { pattern, escape: *escape },
                 };
                 Expression::Like { negated: *negated, subject: Box::new(subject), pattern: Box::new(pattern) }
             }
@@ -386,26 +393,20 @@ impl Binder {
         };
         let operand = self.expression(operand, names, &mut Aggregates::Forbidden("another aggregate function"))?;
         let Aggregates::Collected(collected) = aggregates else { return Ok(Expression::Undefined) };
-        let aggregate = Aggregate { kind, operand };
-        let index = collected.iter().position(|known| *known == aggregate).unwrap_or_else(|| {
-            collected.push(aggregate);
-            collected.len() - 1
-        });
-        Ok(Expression::Aggregate(index))
+        collected.push(Aggregate { kind, operand });
+        Ok(Expression::Aggregate(collected.len() - 1))
     }
 
-    fn parameter(&self, name: &str, position: Position) -> Result<&Value> {
-        let found = self.parameters.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, value)| value)
-            .ok_or_else(|| QueryError::new(position, format!("the parameter '{name}' is not supplied")))
+    fn parameter(&self, name: &str, position: Position) -> Result<&Arc<Value>> {
+        let missing = || QueryError::new(position, format!("the parameter '{name}' is not supplied"));
+        self.parameters.get(name).ok_or_else(missing)
     }
 
     fn count(&self, count: Option<&Count>) -> Result<Option<u64>> {
         let (value, position) = match count {
             None => return Ok(None),
             Some(Count::Literal(number, position)) => (Value::Number(number.clone()), *position),
-            Some(Count::Parameter(name, position)) => (self.parameter(name, *position)?.clone(), *position),
+            Some(Count::Parameter(name, position)) => (self.parameter(name, *position)?.as_ref().clone(), *position),
         };
         let count = value::as_whole(&value).and_then(|count| u64::try_from(count).ok());
         let wrong = || {
@@ -436,6 +437,7 @@ impl Binder {
             // A key can be any value; what it was made of has been counted where it was bound, and it adds no level.
             Expression::GroupKey(_) | Expression::Aggregate(_) => self.heights.iter().copied().max().unwrap_or(0),
             Expression::Constant(_)
+            | Expression::Parameter(_)
             | Expression::Undefined
             | Expression::Unary(..)
             | Expression::Chain(..)
@@ -477,6 +479,7 @@ fn aggregate_kind(name: &str) -> Option<AggregateKind> {
     }
 }
 
+/// The value of a literal. A parameter is not one here: it may be large, and be used often.
 fn constant(expression: &Expression) -> Option<&Value> {
     match expression {
         Expression::Constant(value) => Some(value),
@@ -484,8 +487,13 @@ fn constant(expression: &Expression) -> Option<&Value> {
     }
 }
 
+/// The text that an expression always is.
 fn text(expression: &Expression) -> Option<&str> {
-    constant(expression)?.as_str()
+    match expression {
+        Expression::Constant(Value::String(text)) => Some(text),
+        Expression::Parameter(parameter) => parameter.as_str(),
+        _ => None,
+    }
 }
 
 fn constant_step(step: &PathStep) -> Step {

@@ -19,6 +19,9 @@ use super::evaluate::{Context, Frame, GroupValues, Scope, evaluate, is_true};
 use super::plan::{Grouping, Origin, Plan, SortKey, Source};
 use super::value;
 
+/// The work of binding one row, on the scale of evaluation steps.
+const ROW_WORK: usize = 4;
+
 /// Whether a consumer wants more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -43,6 +46,7 @@ pub(super) fn for_each_row(
     visit: &mut dyn FnMut(Frame<'_>) -> Result<Flow>,
 ) -> Result<Flow> {
     for_each_of(&plan.sources, frame, &mut |row| {
+        row.charge(ROW_WORK)?;
         let passes = match &plan.filter {
             Some(filter) => is_true(filter, row)?,
             None => true,
@@ -230,8 +234,10 @@ impl<'p> Gather<'p> {
     pub(super) fn finish(mut self, scope: Option<&Scope<'_>>, context: &Context) -> Result<Vec<Value>> {
         self.sort();
         for row in std::mem::take(&mut self.sorted) {
-            // Sorted rows are accounted for already; what the output holds of them is the same memory.
-            self.output.push(row.result);
+            // What the output holds of the row is memory that was accounted for when the row came.
+            self.held_bytes = self.held_bytes.saturating_sub(row.weight());
+            let added = self.output.push(row.result);
+            self.hold(added)?;
         }
         if let Some(grouping) = &self.plan.grouping {
             for group in std::mem::take(&mut self.groups).finish(grouping) {
@@ -264,8 +270,11 @@ impl Groups {
             keys.push(value);
         }
         let mut added = 0;
-        let place = match self.places.get(&key) {
-            Some(place) => *place,
+        // Without keys there is one group, which need not be looked for.
+        let known =
+            if grouping.keys.is_empty() { self.list.first().map(|_| 0) } else { self.places.get(&key).copied() };
+        let place = match known {
+            Some(place) => place,
             None => {
                 let keys =
                     keys.into_iter().map(|key| key.map(|key| row.keep(key)).transpose()).collect::<Result<Vec<_>>>()?;

@@ -24,9 +24,9 @@ use super::plan::{Expression, LikePattern, Step, Subquery};
 use super::tree::{BinaryOperator, SubqueryKind, UnaryOperator};
 use super::value;
 
-/// How much work one document (and the end of a query) may cost, in steps of about ten nanoseconds or bytes copied:
+/// How much work one document (and the end of a query) may cost, in steps of some ten nanoseconds or bytes copied:
 /// joins multiply and strings double, and a query must not hang.
-const MAX_WORK: usize = 200_000_000;
+const MAX_WORK: usize = 40_000_000;
 
 /// A value that may be undefined, borrowed from a document or a plan where possible.
 pub(super) type Evaluated<'v> = Option<Cow<'v, Value>>;
@@ -99,10 +99,24 @@ impl<'s> Frame<'s> {
         self.context.charge(work).map_err(|message| QueryError::new(Position::START, message))
     }
 
-    /// A value to keep; a copy is work.
+    /// Accounts for comparing two values, where that is more than a step.
+    fn charge_comparison(&self, left: &Value, right: &Value) -> Result<()> {
+        match (left, right) {
+            (Value::String(left), Value::String(right)) => self.charge(left.len().min(right.len()) / 16),
+            (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_)) => {
+                self.charge(value::weight(left) / 16)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A value to keep; a copy is work, and so is the place that it takes.
     pub(super) fn keep(&self, value: Cow<'_, Value>) -> Result<Value> {
         match value {
-            Cow::Owned(value) => Ok(value),
+            Cow::Owned(value) => {
+                self.charge(size_of::<Value>())?;
+                Ok(value)
+            }
             Cow::Borrowed(value) => {
                 self.charge(value::weight(value))?;
                 Ok(value.clone())
@@ -125,6 +139,7 @@ pub(super) fn evaluate<'v>(expression: &'v Expression, frame: Frame<'v>) -> Resu
     frame.charge(1)?;
     Ok(match expression {
         Expression::Constant(value) => Some(Cow::Borrowed(value)),
+        Expression::Parameter(value) => Some(Cow::Borrowed(value.as_ref())),
         Expression::Undefined => None,
         Expression::Slot(slot_use) => frame.slot(slot_use.slot).map(Cow::Borrowed),
         Expression::GroupKey(key) => frame.group.keys.get(*key).and_then(Option::as_ref).map(Cow::Borrowed),
@@ -189,14 +204,17 @@ pub(super) fn evaluate<'v>(expression: &'v Expression, frame: Frame<'v>) -> Resu
             let Some(needle) = evaluate(needle, frame)? else { return Ok(None) };
             let mut found = false;
             for item in list {
-                if evaluate(item, frame)?.is_some_and(|item| value::equals(&needle, &item)) {
-                    found = true;
-                    break;
+                if let Some(item) = evaluate(item, frame)? {
+                    frame.charge_comparison(&needle, &item)?;
+                    found = value::equals(&needle, &item);
+                    if found {
+                        break;
+                    }
                 }
             }
             owned(Value::Bool(found != *negated))
         }
-        Expression::Like { negated, subject, pattern } => like(evaluate(subject, frame)?, pattern, *negated, frame)?,
+        Expression::Like { negated, subject, pattern } => like(&evaluate(subject, frame)?, pattern, *negated, frame)?,
         Expression::Call(call) => {
             let mut arguments = Vec::with_capacity(call.arguments.len());
             for argument in &call.arguments {
@@ -294,6 +312,7 @@ fn binary<'v>(
     frame: Frame<'v>,
 ) -> Result<Evaluated<'v>> {
     let (Some(left), Some(right)) = (left, right) else { return Ok(None) };
+    frame.charge_comparison(&left, &right)?;
     let relation =
         |accept: fn(std::cmp::Ordering) -> bool| value::relate(&left, &right).map(|order| Value::Bool(accept(order)));
     let arithmetic =
@@ -341,7 +360,7 @@ pub(super) fn bits(double: f64) -> i32 {
 }
 
 fn like<'v>(
-    subject: Evaluated<'v>,
+    subject: &Evaluated<'v>,
     pattern: &'v LikePattern,
     negated: bool,
     frame: Frame<'v>,

@@ -26,12 +26,12 @@ impl Pattern {
         let mut rest = characters.as_slice();
         while let Some((&first, tail)) = rest.split_first() {
             rest = tail;
-            if Some(first) == escape {
-                if let Some((&escaped, tail)) = rest.split_first() {
-                    elements.push(Element::Literal(escaped));
-                    rest = tail;
-                    continue;
-                }
+            if Some(first) == escape
+                && let Some((&escaped, tail)) = rest.split_first()
+            {
+                elements.push(Element::Literal(escaped));
+                rest = tail;
+                continue;
             }
             elements.push(match first {
                 // Two runs in a row are one.
@@ -187,8 +187,9 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_definition(text in "[ab]{0,8}", pattern in "[ab%_]{0,8}") {
-            let (text_characters, pattern_characters): (Vec<_>, Vec<_>) = (text.chars().collect(), pattern.chars().collect());
-            prop_assert_eq!(Pattern::new(&pattern, None).matches(&text), slow(&text_characters, &pattern_characters));
+            let characters = |text: &str| text.chars().collect::<Vec<_>>();
+            let expected = slow(&characters(&text), &characters(&pattern));
+            prop_assert_eq!(Pattern::new(&pattern, None).matches(&text), expected);
         }
     }
 }

@@ -16,9 +16,13 @@ mod error;
 mod evaluate;
 mod functions;
 mod like;
+#[cfg(test)]
+mod limits;
 mod parser;
 mod parser_expression;
 mod plan;
+#[cfg(test)]
+mod reference;
 mod regroup;
 mod token;
 mod tree;
@@ -37,8 +41,8 @@ use evaluate::{Context, Frame, GroupValues, Scope, evaluate};
 use plan::{DOCUMENT, Expression, Origin, Plan, Step};
 use tree::BinaryOperator;
 
-/// How much a query may hold in memory unless it says otherwise: a result page is a few megabytes, a sort of everything
-/// in a large container is not for one request.
+/// How much a query may hold in memory unless its caller says otherwise: a result page is a few megabytes, a sort of
+/// everything in a large container is not for one request.
 const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
 /// A checked query.
@@ -47,7 +51,6 @@ pub(crate) struct Query {
     plan: Plan,
     /// When the query began, in units of 100 ns since 1970.
     ticks: i64,
-    memory_limit_bytes: usize,
 }
 
 /// What a query says about where its documents are, for reading them directly.
@@ -86,7 +89,7 @@ impl Query {
         // A clock before 1970 or after the year 30,000 is no reason to refuse a query that does not ask for the time.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ticks = i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX);
-        Query { plan, ticks, memory_limit_bytes: MEMORY_LIMIT_BYTES }
+        Query { plan, ticks }
     }
 
     /// Whether each document yields its results independently of the others, so that pages can resume after any
@@ -130,9 +133,14 @@ impl Query {
         Ok(found)
     }
 
-    /// Begins a run over documents whose results depend on one another.
+    /// Begins a run over documents whose results depend on one another, in [`MEMORY_LIMIT_BYTES`] of memory.
     pub(crate) fn collect(&self) -> Collector<'_> {
-        Collector { query: self, gather: Gather::new(&self.plan, self.memory_limit_bytes) }
+        self.collect_within(MEMORY_LIMIT_BYTES)
+    }
+
+    /// Begins a run that may hold so many bytes of results and sort keys.
+    pub(crate) fn collect_within(&self, limit_bytes: usize) -> Collector<'_> {
+        Collector { query: self, gather: Gather::new(&self.plan, limit_bytes) }
     }
 
     /// The conditions `path = constant` that the query asks of every document.
@@ -159,6 +167,7 @@ fn equality(expression: &Expression, slot: usize) -> Option<(Vec<String>, Value)
     let [(BinaryOperator::Equal, right)] = rest.as_slice() else { return None };
     let (path, constant) = match (left.as_ref(), right) {
         (Expression::Constant(constant), path) | (path, Expression::Constant(constant)) => (path, constant),
+        (Expression::Parameter(constant), path) | (path, Expression::Parameter(constant)) => (path, constant.as_ref()),
         _ => return None,
     };
     let Expression::Path(base, steps) = path else { return None };

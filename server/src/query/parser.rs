@@ -65,7 +65,7 @@ pub(super) fn parse_query(text: &str) -> Result<Select> {
 pub(super) fn parse_condition(text: &str) -> Result<Select> {
     let mut parser = Parser::new(text)?;
     let position = parser.position();
-    let from = parser.from_clause()?;
+    let from = parser.sources()?;
     let from = Some(from.ok_or_else(|| parser.unexpected("'FROM'"))?);
     let filter = parser.filter()?;
     parser.expect_end()?;
@@ -198,7 +198,7 @@ impl Parser {
         let top = if self.take_keyword("TOP") { Some(self.count()?) } else { None };
         distinct |= self.take_keyword("DISTINCT");
         let projection = self.projection()?;
-        let from = self.from_clause()?;
+        let from = self.sources()?;
         let filter = self.filter()?;
         let group_by = if self.take_keyword("GROUP") {
             self.expect_keyword("BY")?;
@@ -241,7 +241,7 @@ impl Parser {
         }
     }
 
-    fn from_clause(&mut self) -> Result<Option<From>> {
+    fn sources(&mut self) -> Result<Option<From>> {
         if !self.take_keyword("FROM") {
             return Ok(None);
         }

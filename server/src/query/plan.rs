@@ -1,6 +1,8 @@
 //! A checked query: every name is a slot, every function a pointer, every parameter its value. Owns the shapes that
 //! evaluation runs on; the binder makes them, and only well-formed ones.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::error::Position;
@@ -150,6 +152,8 @@ pub(super) enum LikePattern {
 #[derive(Debug, PartialEq)]
 pub(super) enum Expression {
     Constant(Value),
+    /// The value of a parameter, shared by all its uses.
+    Parameter(Arc<Value>),
     Undefined,
     Slot(SlotUse),
     Path(Box<Expression>, Vec<Step>),

@@ -47,6 +47,7 @@ fn regroup_plan(plan: &mut Plan, keys: &[Expression], own: &[usize]) -> Result<(
 fn for_each_operand(expression: &mut Expression, visit: &mut dyn FnMut(&mut Expression) -> Result<()>) -> Result<()> {
     match expression {
         Expression::Constant(_)
+        | Expression::Parameter(_)
         | Expression::Undefined
         | Expression::Slot(_)
         | Expression::GroupKey(_)

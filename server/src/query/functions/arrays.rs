@@ -35,6 +35,12 @@ fn charge(context: &Context, values: &[Value]) -> Result<(), String> {
     context.charge(values.iter().map(weight).sum())
 }
 
+/// Accounts for comparing all of these values with one.
+fn charge_search(context: &Context, values: &[Value], wanted: &Value) -> Result<(), String> {
+    let deep = wanted.is_array() || wanted.is_object();
+    if deep { charge(context, values) } else { context.charge(values.len()) }
+}
+
 fn aggregate(arguments: &[Evaluated<'_>], context: &Context, kind: AggregateKind) -> Outcome {
     let Some(items) = array(arguments, 0) else { return Ok(None) };
     charge(context, items)?;
@@ -71,7 +77,7 @@ fn contains(arguments: &[Evaluated<'_>], context: &Context) -> Outcome {
         return Ok(None);
     };
     let Some(wanted) = value(arguments, 1) else { return Ok(Some(Value::Bool(false))) };
-    context.charge(items.len())?;
+    charge_search(context, items, wanted)?;
     let matches = if partial { includes } else { equals };
     Ok(Some(Value::Bool(items.iter().any(|item| matches(item, wanted)))))
 }
@@ -81,9 +87,9 @@ fn contains_each(arguments: &[Evaluated<'_>], context: &Context, all: bool) -> O
     let Some(items) = array(arguments, 0) else { return Ok(None) };
     let mut defined = true;
     for index in 1..arguments.len() {
-        context.charge(items.len())?;
         match value(arguments, index) {
             Some(wanted) => {
+                charge_search(context, items, wanted)?;
                 let found = items.iter().any(|item| equals(item, wanted));
                 if found != all {
                     return Ok(Some(Value::Bool(found)));

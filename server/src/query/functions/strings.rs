@@ -124,7 +124,9 @@ fn folded(text: &str) -> String {
 fn compare(arguments: &[Evaluated<'_>], context: &Context, holds: fn(&str, &str) -> bool) -> Outcome {
     let Some((left, right)) = text(arguments, 0).zip(text(arguments, 1)) else { return Ok(None) };
     let Some(ignore_case) = optional(arguments, 2, false, Value::as_bool) else { return Ok(None) };
-    context.charge((left.len() + right.len()) / 16)?;
+    // Folding copies every character; comparing looks at many at once.
+    let length = left.len() + right.len();
+    context.charge(if ignore_case { length } else { length / 16 })?;
     Ok(Some(Value::Bool(if ignore_case { holds(&folded(left), &folded(right)) } else { holds(left, right) })))
 }
 
