@@ -326,3 +326,105 @@ fn worker_of(id: &str, workers: usize) -> usize {
     hash.write(id.as_bytes());
     (hash.finish() % workers as u64) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::super::destination::Stored;
+    use super::super::journal::Tally;
+    use super::super::reader::Position;
+    use super::*;
+
+    /// A destination that does what a function says for each id.
+    struct Fake<F>(F);
+
+    impl<F: Fn(&str) -> Result<(), UpsertError> + Send + Sync> Destination for Fake<F> {
+        fn upsert(&self, document: &Document) -> Result<Stored, UpsertError> {
+            (self.0)(&document.id).map(|()| Stored { created: true, etag: "\"1\"".into() })
+        }
+    }
+
+    fn refused(reason: &str) -> Result<(), UpsertError> {
+        Err(UpsertError::Refused(reason.into()))
+    }
+
+    /// Imports documents with these ids; returns the report and how many are settled in the input's order.
+    fn import(
+        pipeline: Pipeline,
+        ids: &[&str],
+        skip_bad: bool,
+        upsert: impl Fn(&str) -> Result<(), UpsertError> + Send + Sync + 'static,
+    ) -> (Report, u64) {
+        let input: String = ids.iter().map(|id| format!("{{\"id\":\"{id}\"}}\n")).collect();
+        let input: Box<dyn BufRead + Send> = Box::new(std::io::Cursor::new(input));
+        let window = Arc::new(Window::new(Position::START, Tally::default(), 100, 1000));
+        let rules = Rules { id_source: IdSource::Own, partition_key: Vec::new(), skip_bad, concurrency: 8 };
+        let Ok(reader) = Reader::new(input) else { panic!("the input is broken") };
+        let report = pipeline.run(reader, &window, Arc::new(Fake(upsert)), rules, None, || {});
+        (report, window.progress().position.documents)
+    }
+
+    /// Two ids that go to different workers.
+    fn apart() -> (&'static str, &'static str) {
+        let ids = ["b", "c", "d", "e", "f"];
+        let second = ids[1..].iter().find(|id| worker_of(id, 8) != worker_of("b", 8));
+        ("b", second.copied().unwrap_or_default())
+    }
+
+    #[test]
+    fn the_first_bad_document_is_named_though_a_later_one_is_refused_earlier() {
+        let (first, later) = apart();
+        let both = Barrier::new(2);
+        let (report, settled) = import(Pipeline::new(), &["a", first, later], false, move |id| {
+            if id == "a" {
+                return Ok(());
+            }
+            // The first is under way when the later one is refused.
+            both.wait();
+            refused(if id == first { "first" } else { "later" })
+        });
+        assert_eq!(report.ended, Some(Ended::Bad("line 2, column 1: first".into())));
+        assert_eq!(settled, 1);
+    }
+
+    #[test]
+    fn bad_documents_are_passed_over_and_the_first_few_described() {
+        let (report, settled) = import(Pipeline::new(), &["x"; 9], true, |_| refused("no."));
+        assert_eq!(report.ended, None);
+        assert_eq!(report.bad.len(), EXAMPLES_MAX);
+        assert_eq!(report.bad[0], "line 1, column 1: no");
+        assert_eq!(settled, 9);
+    }
+
+    #[test]
+    fn a_failure_ends_the_import() {
+        let (report, settled) =
+            import(Pipeline::new(), &["a", "a", "a"], true, |_| Err(UpsertError::Failed("the disk is full".into())));
+        assert_eq!(report.ended, Some(Ended::Failed("the disk is full".into())));
+        assert_eq!(settled, 0);
+    }
+
+    #[test]
+    fn an_interruption_is_passed_on_to_what_is_tried_again() {
+        let pipeline = Pipeline::new();
+        let (stopped, interrupter) = (pipeline.stopped(), pipeline.interrupter());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = Mutex::new(runtime);
+        let (report, settled) = import(pipeline, &["a"], false, move |_| {
+            interrupter.interrupt();
+            // As a destination does that waits for a server to come back.
+            let mut stopped = stopped.clone();
+            let seen = runtime.lock().block_on(stopped.wait_for(|stopped| *stopped)).is_ok();
+            assert!(seen);
+            Err(UpsertError::Stopped)
+        });
+        assert_eq!((report.ended, settled), (Some(Ended::Interrupted), 0));
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_a_failure_and_not_a_hang() {
+        let (report, _) = import(Pipeline::new(), &["a"], false, |_| panic!("on purpose"));
+        assert_eq!(report.ended, Some(Ended::Failed("a worker ended unexpectedly".into())));
+    }
+}
