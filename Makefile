@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh Debian machine with a Rust toolchain: `make serve` and `make test`.
+# One profile (release) builds, tests and measures: each profile would compile RocksDB's C++ again.
+
+CARGO ?= cargo
+SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
+BENCH ?=
+target = $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help serve build test tools fmt clippy doc unit sdk bench
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+serve: build ## build the server and start it on ./etagdb-data (SERVE="--listen ..." passes other flags)
+	@exec $(target)/release/etagdb serve $(SERVE)
+
+build: tools ## compile the server
+	@echo "building etagdb; the first time this compiles RocksDB, which takes about ten minutes on four cores"
+	$(CARGO) build --release --locked --workspace
+
+test: tools fmt clippy doc unit ## all that must pass: formatting, lints, documentation, unit, crash, protocol and SDK tests
+
+tools: ## install what compiling RocksDB needs and is missing
+	@scripts/install-tools.sh
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --quiet
+
+# The SDK programs are run by the protocol tests, against the binary that `build` made.
+unit: build sdk
+	ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace
+
+sdk: ## install the published SDKs that the tests run
+	@tests/sdk/setup.sh >/dev/null
+
+bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
+	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
