@@ -50,8 +50,9 @@ impl Served {
 
     /// Asks the server to end (SIGTERM) and waits until it has.
     pub(crate) fn stop(mut self) -> ExitStatus {
-        let signalled = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
-        assert!(signalled.expect("the kill command").success(), "the server had ended before it was asked to");
+        // The shell's own `kill`: a minimal system has no program of that name.
+        let signalled = Command::new("sh").args(["-c", "kill -TERM \"$0\""]).arg(self.child.id().to_string()).status();
+        assert!(signalled.expect("a shell").success(), "the server had ended before it was asked to");
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(_) => {}
