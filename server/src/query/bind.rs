@@ -520,3 +520,56 @@ fn negative(number: &Number) -> Value {
     let exact = whole.and_then(|whole| i64::try_from(-whole).ok());
     exact.map_or_else(|| Number::from_f64(-value::double(number)).map_or(Value::Null, Value::Number), Value::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::parser::parse_query;
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        bind(&parse_query(text).expect(text), vec![("@p".to_owned(), json!([1]))]).expect(text)
+    }
+
+    #[test]
+    fn literals_are_folded_and_parameters_shared() {
+        assert_eq!(plan("SELECT VALUE [1, {a: -2.5}]").projection, Expression::Constant(json!([1, {"a": -2.5}])));
+        assert_eq!(plan("SELECT VALUE -9223372036854775808").projection, Expression::Constant(json!(i64::MIN)));
+        assert_eq!(plan("SELECT VALUE @p").projection, Expression::Parameter(Arc::new(json!([1]))));
+        assert!(matches!(plan("SELECT VALUE [@p, @p]").projection, Expression::Array(items) if items.len() == 2));
+        assert!(matches!(plan("SELECT VALUE [undefined]").projection, Expression::Array(_)));
+    }
+
+    #[test]
+    fn names_are_resolved_innermost_first() {
+        let plan = plan("SELECT VALUE (SELECT VALUE c FROM c IN c.items) FROM c");
+        let Expression::Subquery(subquery) = &plan.projection else { panic!("not a subquery") };
+        let (outer, inner) = (&plan.sources[0], &subquery.plan.sources[0]);
+        let slot = |expression: &Expression| match expression {
+            Expression::Slot(slot_use) => Some(slot_use.slot),
+            Expression::Path(base, _) => match base.as_ref() {
+                Expression::Slot(slot_use) => Some(slot_use.slot),
+                _ => None,
+            },
+            _ => None,
+        };
+        assert!(matches!(&outer.origin, Origin::Value(value) if slot(value) == Some(DOCUMENT)));
+        assert!(matches!(&inner.origin, Origin::Value(value) if slot(value) == Some(outer.slot)));
+        assert_eq!(slot(&subquery.plan.projection), Some(inner.slot));
+    }
+
+    #[test]
+    fn heights_add_up_through_nested_queries() {
+        for (text, height) in [
+            ("SELECT VALUE c FROM c", 0),
+            ("SELECT c.a FROM c", 1),
+            ("SELECT VALUE {a: [x, 1]} FROM (SELECT VALUE [c] FROM c) AS x", 3),
+            ("SELECT VALUE ARRAY(SELECT i FROM i IN c.i) FROM c", 2),
+            ("SELECT VALUE OBJECTTOARRAY(c) FROM c", 2),
+            ("SELECT c.k, COUNT(1) FROM c GROUP BY c.k", 1),
+        ] {
+            assert_eq!(plan(text).height, height, "{text}");
+        }
+    }
+}

@@ -196,14 +196,16 @@ fn joins_subqueries_and_sources() {
             ("SELECT VALUE x FROM c JOIN x IN (SELECT VALUE t FROM t IN c.items)", json!([])),
             ("SELECT VALUE x.n FROM c JOIN (SELECT VALUE t FROM t IN c.items WHERE t.q >= 5) AS x", json!(["b", "c"])),
             (
-                "SELECT VALUE {id: c.id, u: m.u} FROM c JOIN m IN (SELECT VALUE [{k: '1', u: 'one'}, {k: '2', u: 'two'}]) WHERE m.k = c.id",
+                "SELECT VALUE {id: c.id, u: m.u} FROM c JOIN m IN (SELECT VALUE [{k: '1', u: 'one'}, {k: '2', u: \
+                 'two'}]) WHERE m.k = c.id",
                 json!([{"id": "1", "u": "one"}, {"id": "2", "u": "two"}]),
             ),
             ("SELECT VALUE c.id FROM c JOIN (SELECT VALUE t FROM t IN c.items)", json!(["1", "1", "2"])),
             ("SELECT * FROM (SELECT c.id FROM c) AS s WHERE s.id > '2'", json!([{"id": "3"}, {"id": "4"}])),
             ("SELECT VALUE c.id FROM c WHERE EXISTS(SELECT VALUE i FROM i IN c.items WHERE i.q = 7)", json!(["2"])),
             (
-                "SELECT c.id, EXISTS(SELECT VALUE undefined) AS e, EXISTS(SELECT undefined) AS f FROM c WHERE c.id = '4'",
+                "SELECT c.id, EXISTS(SELECT VALUE undefined) AS e, EXISTS(SELECT undefined) AS f FROM c WHERE c.id = \
+                 '4'",
                 json!([{"id": "4", "e": false, "f": true}]),
             ),
             (
@@ -212,7 +214,12 @@ fn joins_subqueries_and_sources() {
             ),
             (
                 "SELECT c.id, (SELECT VALUE SUM(i.q) FROM i IN c.items) AS total FROM c",
-                json!([{"id": "1", "total": 6}, {"id": "2", "total": 7}, {"id": "3", "total": 0}, {"id": "4", "total": 0}]),
+                json!([
+                    {"id": "1", "total": 6},
+                    {"id": "2", "total": 7},
+                    {"id": "3", "total": 0},
+                    {"id": "4", "total": 0}
+                ]),
             ),
             (
                 "SELECT VALUE (SELECT COUNT(1) AS k, MAX(i.q) AS m FROM i IN c.items) FROM c WHERE c.id = '1'",
@@ -223,7 +230,8 @@ fn joins_subqueries_and_sources() {
                 json!([{"id": "1"}, {"id": "2", "n": "c"}, {"id": "3"}, {"id": "4"}]),
             ),
             (
-                "SELECT VALUE ARRAY(SELECT VALUE i.q FROM i IN c.items ORDER BY i.q DESC OFFSET 0 LIMIT 1) FROM c WHERE c.id = '1'",
+                "SELECT VALUE ARRAY(SELECT VALUE i.q FROM i IN c.items ORDER BY i.q DESC OFFSET 0 LIMIT 1) FROM c \
+                 WHERE c.id = '1'",
                 json!([[5]]),
             ),
             (

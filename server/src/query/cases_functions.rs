@@ -312,7 +312,8 @@ fn places_and_regions() {
     let square = |ring: &str| format!("{{type: 'Polygon', coordinates: [[{ring}]]}}");
     let region = square("[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]");
     let clockwise = square("[0, 0], [0, 10], [10, 10], [10, 0], [0, 0]");
-    let holed = "{type: 'Polygon', coordinates: [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]], [[4, 4], [4, 6], [6, 6], [6, 4], [4, 4]]]}";
+    let holed = "{type: 'Polygon', coordinates: [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]], [[4, 4], [4, 6], [6, \
+    6], [6, 4], [4, 4]]]}";
     let point = |x: f64, y: f64| format!("{{'type': 'Point', 'coordinates': [{x}, {y}]}}");
     let line = "{type: 'LineString', coordinates: [[1, 1], [20, 1]]}";
     let cases = [
@@ -334,7 +335,8 @@ fn places_and_regions() {
         (format!("ST_DISTANCE({}, {region})", point(5.0, 5.0)), is(0)),
         (format!("ROUND(ST_DISTANCE({}, {region}) / 1000)", point(12.0, 0.0)), is(223)),
         (format!("ROUND(ST_DISTANCE({}, {line}))", point(25.0, 1.0)), is(556_513)),
-        ("ROUND(ST_DISTANCE({type: 'Point', coordinates: [-122.11758113953535, 47.66901087006131]}, {type: 'Point', coordinates: [-122.12826822304672, 47.63980239335718]}))".to_owned(), is(3345)),
+        ("ROUND(ST_DISTANCE({type: 'Point', coordinates: [-122.11758113953535, 47.66901087006131]}, {type: 'Point', \
+        coordinates: [-122.12826822304672, 47.63980239335718]}))".to_owned(), is(3345)),
         ("ST_DISTANCE({type: 'Point', coordinates: [1, 91]}, {type: 'Point', coordinates: [1, 1]})".to_owned(), None),
         (format!("ST_ISVALID({region})"), is(true)),
         ("ST_ISVALID({type: 'Polygon', coordinates: [[[0, 0], [1, 1], [2, 0]]]})".to_owned(), is(false)),

@@ -397,3 +397,27 @@ fn subquery<'v>(subquery: &'v Subquery, frame: Frame<'v>) -> Result<Evaluated<'v
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_those_of_javascript() {
+        for (double, expected) in [
+            (0.0, 0),
+            (-0.5, 0),
+            (1.9, 1),
+            (-1.9, -1),
+            (2_147_483_647.0, i32::MAX),
+            (2_147_483_648.0, i32::MIN),
+            (4_294_967_295.0, -1),
+            (4_294_967_296.0, 0),
+            (-2_147_483_649.0, i32::MAX),
+            (6_442_450_944.0, i32::MIN),
+            (1e300, 0),
+        ] {
+            assert_eq!(bits(double), expected, "{double}");
+        }
+    }
+}

@@ -229,9 +229,11 @@ fn memory_is_bounded() {
 
 /// Queries that between them use all of the language, for mutation.
 const SEEDS: [&str; 8] = [
-    "SELECT DISTINCT TOP 5 c.a, [c.b[0], 'x\\n'] AS d FROM root c WHERE c.a >= -1.5e3 AND NOT IS_NULL(c[\"b\"]) ORDER BY c.a DESC, c.b",
+    "SELECT DISTINCT TOP 5 c.a, [c.b[0], 'x\\n'] AS d FROM root c WHERE c.a >= -1.5e3 AND NOT IS_NULL(c[\"b\"]) ORDER \
+     BY c.a DESC, c.b",
     "SELECT VALUE {k: c.k, \"n\": COUNT(1) + SUM(c.n)} FROM c GROUP BY c.k OFFSET 1 LIMIT @n",
-    "SELECT t.x ?? 'none' FROM c JOIN t IN c.t JOIN (SELECT VALUE u FROM u IN t.u WHERE u > 1) AS v WHERE EXISTS(SELECT 1)",
+    "SELECT t.x ?? 'none' FROM c JOIN t IN c.t JOIN (SELECT VALUE u FROM u IN t.u WHERE u > 1) AS v WHERE \
+     EXISTS(SELECT 1)",
     "select value c.s like '%a[b-d]_' escape '!' or c.n not between 1 and 2 or c.n in (1, 2, @n) from c -- note",
     "SELECT VALUE IIF(c.x = 1, ARRAY(SELECT VALUE y FROM y IN c.y), undefined) FROM c.path[0]['q'] c /* note */",
     "SELECT ~c.a & 3 | 4 ^ 5 << 1 >>> 2 >> 1, c.a % 2 * 3 / 4, c.a || 'z' FROM c",

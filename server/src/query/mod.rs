@@ -11,6 +11,8 @@ mod bind;
 mod cases;
 #[cfg(test)]
 mod cases_functions;
+#[cfg(test)]
+mod cases_sdk;
 mod collect;
 mod error;
 mod evaluate;
@@ -146,7 +148,7 @@ impl Query {
     /// The conditions `path = constant` that the query asks of every document.
     pub(crate) fn key_equality(&self) -> KeyHints {
         let mut hints = KeyHints::default();
-        let [source] = self.plan.sources.as_slice() else { return hints };
+        let Some(source) = self.plan.sources.first() else { return hints };
         // Only where the source is the document itself does a path from it begin at the document.
         let whole = !source.iterates
             && matches!(&source.origin, Origin::Value(Expression::Slot(slot_use)) if slot_use.slot == DOCUMENT);
@@ -213,5 +215,66 @@ impl Collector<'_> {
             collect::for_each_row(&self.query.plan, frame, &mut |row| self.gather.push(row))?;
         }
         self.gather.finish(None, &context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_streams_and_what_must_be_collected() {
+        for (text, streams) in [
+            ("SELECT * FROM c WHERE c.x = 1", true),
+            ("SELECT c.a FROM c JOIN t IN c.t", true),
+            ("SELECT VALUE (SELECT VALUE COUNT(1) FROM t IN c.t) FROM c", true),
+            ("SELECT * FROM c ORDER BY c.x", false),
+            ("SELECT DISTINCT c.a FROM c", false),
+            ("SELECT TOP 1 * FROM c", false),
+            ("SELECT * FROM c OFFSET 1 LIMIT 2", false),
+            ("SELECT VALUE COUNT(1) FROM c", false),
+            ("SELECT c.k FROM c GROUP BY c.k", false),
+            ("SELECT 1", false),
+        ] {
+            assert_eq!(parse(text, Vec::new()).expect(text).streams(), streams, "{text}");
+        }
+    }
+
+    #[test]
+    fn equalities_that_every_result_meets() {
+        let path = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
+        for (text, expected) in [
+            (
+                "SELECT * FROM c WHERE c.id = 'a' AND 'x' = c.pk.inner",
+                vec![(path("id"), json!("a")), (path("pk.inner"), json!("x"))],
+            ),
+            ("SELECT * FROM c WHERE c['id'] = @p", vec![(path("id"), json!("p"))]),
+            ("SELECT t FROM c JOIN t IN c.t WHERE c.id = 'a' AND t.x = 1", vec![(path("id"), json!("a"))]),
+            ("SELECT * FROM t IN c.t WHERE t.id = 'a'", vec![]),
+            ("SELECT * FROM c.inner d WHERE d.id = 'a'", vec![]),
+            ("SELECT * FROM c WHERE c.id = 'a' OR c.id = 'b'", vec![]),
+            ("SELECT * FROM c WHERE NOT (c.id = 'a')", vec![]),
+            ("SELECT * FROM c WHERE c.id != 'a' AND c.id > 'b' AND c.a[0] = 1 AND c.id = c.x", vec![]),
+            ("SELECT * FROM c WHERE c = 'a'", vec![]),
+            ("SELECT * FROM c WHERE EXISTS(SELECT 1 FROM t IN c.t WHERE t.id = 'a')", vec![]),
+        ] {
+            let query = parse(text, vec![("@p".to_owned(), json!("p"))]).expect(text);
+            assert_eq!(query.key_equality().equalities, expected, "{text}");
+        }
+        let hints = KeyHints { equalities: vec![(path("a.b"), json!(1))] };
+        assert_eq!((hints.value_of(&["a", "b"]), hints.value_of(&["a"])), (Some(&json!(1)), None));
+    }
+
+    #[test]
+    fn a_run_says_when_it_has_enough() {
+        let query = parse("SELECT TOP 2 VALUE c.n FROM c", Vec::new()).expect("parses");
+        let mut collector = query.collect();
+        assert_eq!(collector.push(&json!({"n": 1})), Ok(Flow::Continue));
+        assert_eq!(collector.push(&json!({})), Ok(Flow::Continue));
+        assert_eq!(collector.push(&json!({"n": 2})), Ok(Flow::Done));
+        assert_eq!(collector.finish(), Ok(vec![json!(1), json!(2)]));
+        assert_eq!(parse("SELECT 1", Vec::new()).expect("parses").collect().push(&json!({})), Ok(Flow::Done));
     }
 }

@@ -368,3 +368,38 @@ fn implied_name(expression: &Expression) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clauses_are_found_in_order_whatever_their_case() {
+        let text = "select distinct top 5 c.a, c['b'] AS d, 1, c.e f, [2] from Families.x[0] c join t in c.t where c.a \
+                    group by c.a order by c.a desc, c.b asc offset @o limit 10";
+        let select = parse_query(text).expect("parses");
+        assert!(select.distinct && select.top.is_some() && select.filter.is_some() && select.offset.is_some());
+        let Projection::List(items) = &select.projection else { panic!("not a list") };
+        assert_eq!(items.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "d", "$1", "f", "$2"]);
+        let from = select.from.expect("sources");
+        assert_eq!((from.first.alias.as_deref(), from.first.iterates), (Some("c"), false));
+        assert!(matches!(&from.first.origin, Origin::Path { root, steps } if root == "Families" && steps.len() == 2));
+        assert_eq!((from.joins.len(), from.joins[0].alias.as_deref(), from.joins[0].iterates), (1, Some("t"), true));
+        assert_eq!(select.order_by.iter().map(|key| key.descending).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn a_source_without_alias_is_called_by_its_last_name() {
+        for (text, expected) in [
+            ("SELECT * FROM c", Some("c")),
+            ("SELECT * FROM c.a.b", Some("b")),
+            ("SELECT * FROM c['x y'][0]", Some("x y")),
+            ("SELECT * FROM c AS d", Some("d")),
+            ("SELECT * FROM (SELECT 1)", None),
+            ("SELECT * FROM first", Some("first")),
+        ] {
+            let from = parse_query(text).expect(text).from.expect(text);
+            assert_eq!(from.first.alias.as_deref(), expected, "{text}");
+        }
+    }
+}

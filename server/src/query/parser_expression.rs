@@ -342,3 +342,62 @@ fn chained(first: Expression, rest: Vec<(BinaryOperator, Expression)>) -> Expres
     }
     Expression { position: first.position, node: Node::Chain(Box::new(first), rest) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parser::parse_query;
+    use super::super::tree::Projection;
+    use super::*;
+
+    /// An expression with every grouping written out.
+    fn shown(expression: &Expression) -> String {
+        let list = |items: &[Expression], separator: &str| items.iter().map(shown).collect::<Vec<_>>().join(separator);
+        match &expression.node {
+            Node::Literal(value) => value.to_string(),
+            Node::Name(name) => name.clone(),
+            Node::Unary(operator, operand) => format!("{operator:?}({})", shown(operand)),
+            Node::Chain(first, rest) => rest
+                .iter()
+                .fold(shown(first), |left, (operator, right)| format!("{operator:?}({left}, {})", shown(right))),
+            Node::And(operands) => format!("({})", list(operands, " and ")),
+            Node::Or(operands) => format!("({})", list(operands, " or ")),
+            Node::Coalesce(operands) => format!("({})", list(operands, " ?? ")),
+            Node::Conditional(operands) => format!("if({})", list(operands.as_slice(), ", ")),
+            Node::Between { negated, operands } => format!("between{negated}({})", list(operands.as_slice(), ", ")),
+            Node::In { negated, needle, list: items } => {
+                format!("in{negated}({}; {})", shown(needle), list(items, ", "))
+            }
+            Node::Like { negated, operands, .. } => format!("like{negated}({})", list(operands.as_slice(), ", ")),
+            Node::Call { name, arguments } => format!("{name}({})", list(arguments, ", ")),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn operators_group_by_precedence_and_from_the_left() {
+        for (text, expected) in [
+            ("a + b * c - d", "Subtract(Add(a, Multiply(b, c)), d)"),
+            ("a - b - c", "Subtract(Subtract(a, b), c)"),
+            ("a * -b", "Multiply(a, Minus(b))"),
+            ("a < b = c", "Equal(Less(a, b), c)"),
+            ("a & b = c", "BitAnd(a, Equal(b, c))"),
+            ("a | b ^ c & d", "BitOr(a, BitXor(b, BitAnd(c, d)))"),
+            ("a << 1 + 2", "ShiftLeft(a, Add(1, 2))"),
+            ("a || b = c", "Concatenate(a, Equal(b, c))"),
+            ("NOT a = b", "Equal(Not(a), b)"),
+            ("NOT a AND b", "(Not(a) and b)"),
+            ("a OR b AND c OR d", "(a or (b and c) or d)"),
+            ("a ?? b OR c", "(a ?? (b or c))"),
+            ("a ?? b ? c : d ? e : f", "if((a ?? b), c, if(d, e, f))"),
+            ("a BETWEEN 1 AND 2 AND b", "(betweenfalse(a, 1, 2) and b)"),
+            ("a NOT IN (1, b + 1) OR c", "(intrue(a; 1, Add(b, 1)) or c)"),
+            ("a || b LIKE c || d", "likefalse(Concatenate(a, b), Concatenate(c, d))"),
+            ("left(a, 1) = RIGHT(b, 1)", "Equal(LEFT(a, 1), RIGHT(b, 1))"),
+            ("(a OR b) AND c", "((a or b) and c)"),
+        ] {
+            let select = parse_query(&format!("SELECT VALUE {text}")).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let Projection::Value(expression) = &select.projection else { panic!("{text}: not a value") };
+            assert_eq!(shown(expression), expected, "{text}");
+        }
+    }
+}

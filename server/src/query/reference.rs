@@ -61,9 +61,9 @@ fn condition() -> impl Strategy<Value = Condition> {
     let property = || prop::sample::select(PROPERTIES.to_vec());
     let operator = prop::sample::select(vec!["=", "!=", "<", "<=", ">", ">="]);
     let leaf = prop_oneof![
-        4 => (property(), operator, scalar()).prop_map(|(property, operator, value)| Condition::Compare(property, operator, value)),
-        1 => (property(), -2_i64..3, -2_i64..3).prop_map(|(property, low, high)| Condition::Between(property, low, high)),
-        1 => (property(), prop::collection::vec(scalar(), 1..4)).prop_map(|(property, list)| Condition::In(property, list)),
+        4 => (property(), operator, scalar()).prop_map(|(name, operator, value)| Condition::Compare(name, operator, value)),
+        1 => (property(), -2_i64..3, -2_i64..3).prop_map(|(name, low, high)| Condition::Between(name, low, high)),
+        1 => (property(), prop::collection::vec(scalar(), 1..4)).prop_map(|(name, list)| Condition::In(name, list)),
         1 => property().prop_map(Condition::Defined),
     ];
     leaf.prop_recursive(3, 12, 2, |inner| {
