@@ -19,7 +19,12 @@ use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
 use crate::wire;
 
-pub(crate) fn run(service: &Service, container: &Container, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
+pub(crate) fn run(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    body: &Bytes,
+) -> Result<Reply, ApiError> {
     let requested = batch_request::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let sent = headers.partition_key()?;
     let mode = match (headers.batch_is_atomic(), headers.continues_on_error()) {
@@ -41,8 +46,9 @@ pub(crate) fn run(service: &Service, container: &Container, headers: Headers<'_>
         .into_iter()
         .map(|outcome| result(container, outcome, headers.wants_minimal()))
         .collect::<Result<_, _>>()?;
-    let body = serde_json::to_vec(&results)
-        .map_err(|error| ApiError::new(Kind::InternalServerError, format!("the answer could not be written: {error}")))?;
+    let body = serde_json::to_vec(&results).map_err(|error| {
+        ApiError::new(Kind::InternalServerError, format!("the answer could not be written: {error}"))
+    })?;
     let status = if failed && mode == Mode::AllOrNothing { StatusCode::MULTI_STATUS } else { StatusCode::OK };
     let last = service.store.last_commit();
     // A batch is one event to its readers: its place in the container's order is that of its first write.
@@ -58,7 +64,9 @@ fn prepare<'a>(
     operation: BatchOperation,
 ) -> Result<Operation<'a>, ApiError> {
     let sent = match operation.partition_key.as_deref() {
-        Some(text) => Some(partition_key::parse_header(text).map_err(|error| ApiError::bad_request(error.to_string()))?),
+        Some(text) => {
+            Some(partition_key::parse_header(text).map_err(|error| ApiError::bad_request(error.to_string()))?)
+        }
         None => sent.cloned(),
     };
     let condition = |text: Option<&str>| text.map_or(Condition::None, |text| Condition::parse(text.as_bytes()));
@@ -80,7 +88,11 @@ fn prepare<'a>(
         }
         BatchAction::Upsert { body } => {
             let item = Item::parse(body.get().as_bytes())?;
-            Ok(Operation { key: own_key(&item)?, created: None, action: Action::Upsert { body: item.stored, if_match } })
+            Ok(Operation {
+                key: own_key(&item)?,
+                created: None,
+                action: Action::Upsert { body: item.stored, if_match },
+            })
         }
         BatchAction::Replace { id, body } => {
             let item = Item::parse(body.get().as_bytes())?;
@@ -94,7 +106,8 @@ fn prepare<'a>(
         BatchAction::Read { id } => address(&id, Action::Read { if_none_match }),
         BatchAction::Delete { id } => address(&id, Action::Delete { if_match }),
         BatchAction::Patch { id, body } => {
-            let patch = Patch::parse(body.get().as_bytes()).map_err(|error| ApiError::bad_request(error.to_string()))?;
+            let patch =
+                Patch::parse(body.get().as_bytes()).map_err(|error| ApiError::bad_request(error.to_string()))?;
             address(&id, items::patch_action(container, patch, if_match)?)
         }
     }
@@ -135,7 +148,9 @@ fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<Batc
 }
 
 fn raw(json: Vec<u8>) -> Result<Box<RawValue>, ApiError> {
-    let broken = |what: &dyn std::fmt::Display| ApiError::new(Kind::InternalServerError, format!("a stored item is damaged: {what}"));
+    let broken = |what: &dyn std::fmt::Display| {
+        ApiError::new(Kind::InternalServerError, format!("a stored item is damaged: {what}"))
+    };
     let text = String::from_utf8(json).map_err(|error| broken(&error))?;
     RawValue::from_string(text).map_err(|error| broken(&error))
 }

@@ -212,7 +212,11 @@ impl Catalog {
     }
 
     /// Makes a database, and its offer if throughput was asked for.
-    pub(crate) fn create_database(&self, id: String, throughput: Option<Throughput>) -> Result<Arc<Database>, ApiError> {
+    pub(crate) fn create_database(
+        &self,
+        id: String,
+        throughput: Option<Throughput>,
+    ) -> Result<Arc<Database>, ApiError> {
         let mut next = self.next.lock();
         let taken = {
             let state = self.state.read();
@@ -228,7 +232,12 @@ impl Catalog {
             .transpose()?;
 
         let mut batch = self.store.batch();
-        batch.put(&self.databases, number_key(&[rid.0]), encode(&StoredDatabase { id: id.clone(), rid: rid.0 })?, Precondition::Absent);
+        batch.put(
+            &self.databases,
+            number_key(&[rid.0]),
+            encode(&StoredDatabase { id: id.clone(), rid: rid.0 })?,
+            Precondition::Absent,
+        );
         self.put_counters_and_offer(&mut batch, *next, offer.as_ref())?;
         let written = batch.commit()?;
         let (etag, ts) = version(written.first())?;
@@ -248,7 +257,11 @@ impl Catalog {
         batch.delete(&self.databases, number_key(&[database.rid.0]), Precondition::Present);
         let mut owners = vec![database.rid.to_string()];
         for container in &containers {
-            batch.delete(&self.containers, number_key(&[database.rid.0, container.rid.container]), Precondition::Present);
+            batch.delete(
+                &self.containers,
+                number_key(&[database.rid.0, container.rid.container]),
+                Precondition::Present,
+            );
             owners.push(container.rid.to_string());
         }
         let offers = self.delete_offers(&mut batch, &owners);
@@ -319,7 +332,12 @@ impl Catalog {
         let rid = current.rid;
         let stored = StoredContainer { database: rid.database, rid: rid.container, definition };
         let mut batch = self.store.batch();
-        batch.put(&self.containers, number_key(&[rid.database, rid.container]), encode(&stored)?, Precondition::Present);
+        batch.put(
+            &self.containers,
+            number_key(&[rid.database, rid.container]),
+            encode(&stored)?,
+            Precondition::Present,
+        );
         let written = batch.commit()?;
         let version = version(written.first())?;
         let container = Arc::new(Container::new(&database, rid, stored.definition, version, current.items.clone()));
@@ -378,8 +396,12 @@ impl Catalog {
 
     fn delete_offers(&self, batch: &mut WriteBatch<'_>, owners: &[String]) -> Vec<u32> {
         let state = self.state.read();
-        let offers: Vec<u32> =
-            state.offers.values().filter(|offer| owners.contains(&offer.stored.owner)).map(|offer| offer.stored.rid).collect();
+        let offers: Vec<u32> = state
+            .offers
+            .values()
+            .filter(|offer| owners.contains(&offer.stored.owner))
+            .map(|offer| offer.stored.rid)
+            .collect();
         for rid in &offers {
             batch.delete(&self.offers, number_key(&[*rid]), Precondition::Present);
         }
@@ -476,7 +498,12 @@ fn internal(message: &str) -> ApiError {
     ApiError::new(Kind::InternalServerError, message)
 }
 
-fn new_offer(next: &mut Counters, resource: String, owner: String, throughput: &Throughput) -> Result<StoredOffer, ApiError> {
+fn new_offer(
+    next: &mut Counters,
+    resource: String,
+    owner: String,
+    throughput: &Throughput,
+) -> Result<StoredOffer, ApiError> {
     let rid = next.offer;
     next.offer = following(next.offer, OFFERS_MAX)?;
     Ok(StoredOffer { rid, resource, owner, content: crate::offers::content(throughput)? })

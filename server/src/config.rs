@@ -93,7 +93,8 @@ impl Config {
                 return Err(ServeError::Config(format!("{name} must be greater than zero")));
             }
         }
-        MasterKey::from_base64(text).map_err(|error| ServeError::Config(format!("the account key is not usable: {error}")))
+        MasterKey::from_base64(text)
+            .map_err(|error| ServeError::Config(format!("the account key is not usable: {error}")))
     }
 }
 

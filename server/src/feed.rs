@@ -67,7 +67,11 @@ pub(crate) fn range(container: &Container, scope: &Scope) -> Result<ScanRange, A
             ScanRange::all().from(start).to(end)
         }
         Scope::Key(key) => {
-            let detail = format!("The container has {} key paths, the request gives {}.", definition.paths().len(), key.to_header());
+            let detail = format!(
+                "The container has {} key paths, the request gives {}.",
+                definition.paths().len(),
+                key.to_header()
+            );
             return Err(ApiError::partition_key(&detail));
         }
         Scope::Range { start, end } => {
@@ -125,7 +129,10 @@ impl<'a> Walk<'a> {
     ///
     /// `visit` is told how many results of the item were delivered before. If it cannot deliver the rest on this page it
     /// raises that number to what has been delivered by now; the next page begins with the same item then.
-    pub(crate) fn run(&mut self, mut visit: impl FnMut(&Document, &mut u32) -> Result<bool, ApiError>) -> Result<(), ApiError> {
+    pub(crate) fn run(
+        &mut self,
+        mut visit: impl FnMut(&Document, &mut u32) -> Result<bool, ApiError>,
+    ) -> Result<(), ApiError> {
         let mut range = self.range.clone();
         if !self.place.key.is_empty() {
             range = range.after(&self.place.key);
@@ -188,7 +195,13 @@ impl Page {
     }
 
     /// The page as an answer about items of a container.
-    pub(crate) fn reply(self, service: &Service, container: &Container, name: &str, continuation: Option<String>) -> Reply {
+    pub(crate) fn reply(
+        self,
+        service: &Service,
+        container: &Container,
+        name: &str,
+        continuation: Option<String>,
+    ) -> Reply {
         let last = service.store.last_commit();
         self.plain_reply(&container.rid.to_string(), name, continuation).container(container, last, last)
     }

@@ -157,7 +157,9 @@ impl<'a> Headers<'a> {
 
     /// `If-Modified-Since`. A value that is no HTTP date is ignored (RFC 9110, section 13.1.3).
     pub(crate) fn if_modified_since(self) -> Option<SystemTime> {
-        self.get("if-modified-since").and_then(|value| value.to_str().ok()).and_then(|text| httpdate::parse_http_date(text).ok())
+        self.get("if-modified-since")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| httpdate::parse_http_date(text).ok())
     }
 
     /// Most results the client wants on this page; `None` leaves it to the server.
@@ -192,9 +194,10 @@ impl<'a> Headers<'a> {
         }
         let (start, end) = (self.text("x-ms-start-epk")?, self.text("x-ms-end-epk")?);
         if start.is_some() || end.is_some() {
-            let (start, end) = item_key::epk_bounds_from_hex(start.unwrap_or(""), end.unwrap_or("FF")).map_err(
-                |error| ApiError::bad_request(format!("The effective partition key range is invalid: {error}")),
-            )?;
+            let (start, end) =
+                item_key::epk_bounds_from_hex(start.unwrap_or(""), end.unwrap_or("FF")).map_err(|error| {
+                    ApiError::bad_request(format!("The effective partition key range is invalid: {error}"))
+                })?;
             return Ok(Scope::Range { start, end });
         }
         let routed = match self.text(PARTITION_KEY_RANGE)? {
@@ -227,10 +230,13 @@ impl<'a> Headers<'a> {
         let Some(token) = self.text(SESSION_TOKEN)? else { return Ok(()) };
         for part in token.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let seen = session_sequence(part).ok_or_else(|| {
-                ApiError::bad_request(format!("The session token {part:?} is invalid: expected range:version#sequence."))
+                ApiError::bad_request(format!(
+                    "The session token {part:?} is invalid: expected range:version#sequence."
+                ))
             })?;
             if seen > last.get() {
-                let message = format!("The read session is not available: it has seen {seen}, this store is at {last}.");
+                let message =
+                    format!("The read session is not available: it has seen {seen}, this store is at {last}.");
                 return Err(ApiError::new(Kind::NotFound, message).substatus(SESSION_NOT_AVAILABLE));
             }
         }
@@ -241,8 +247,9 @@ impl<'a> Headers<'a> {
     pub(crate) fn throughput(self) -> Result<Option<Throughput>, ApiError> {
         let name = "x-ms-cosmos-offer-autopilot-settings";
         if let Some(text) = self.text(name)? {
-            let settings: serde_json::Value = serde_json::from_str(text)
-                .map_err(|error| ApiError::bad_request(format!("The value of the header '{name}' is invalid: {error}")))?;
+            let settings: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+                ApiError::bad_request(format!("The value of the header '{name}' is invalid: {error}"))
+            })?;
             return Ok(Some(Throughput::Autoscale(settings)));
         }
         let name = "x-ms-offer-throughput";
@@ -257,7 +264,9 @@ impl<'a> Headers<'a> {
 
     /// The client's name for this request, if it is a GUID.
     pub(crate) fn activity_id(self) -> Option<uuid::Uuid> {
-        self.get("x-ms-activity-id").and_then(|value| value.to_str().ok()).and_then(|text| uuid::Uuid::try_parse(text).ok())
+        self.get("x-ms-activity-id")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| uuid::Uuid::try_parse(text).ok())
     }
 }
 
@@ -300,7 +309,8 @@ pub(crate) fn authority(parts: &http::request::Parts) -> Option<&str> {
 
 /// The 405 of a route that takes only `allow`.
 pub(crate) fn wrong_method(method: &Method, allow: &'static str) -> ApiError {
-    ApiError::new(Kind::MethodNotAllowed, format!("The method {method} is not allowed here; allowed: {allow}.")).allow(allow)
+    ApiError::new(Kind::MethodNotAllowed, format!("The method {method} is not allowed here; allowed: {allow}."))
+        .allow(allow)
 }
 
 #[cfg(test)]
@@ -324,14 +334,18 @@ mod tests {
 
     #[test]
     fn session_tokens_of_every_shape() {
-        for (token, sequence) in [("0:0#41", Some(41)), ("0:-1#41#3=7", Some(41)), ("0:41", Some(41)), ("41", None), ("0:0#x", None)] {
+        for (token, sequence) in
+            [("0:0#41", Some(41)), ("0:-1#41#3=7", Some(41)), ("0:41", Some(41)), ("41", None), ("0:0#x", None)]
+        {
             assert_eq!(session_sequence(token), sequence, "{token}");
         }
     }
 
     #[test]
     fn page_sizes() {
-        for (value, expected) in [("-1", Ok(None)), ("7", Ok(Some(7))), ("0", Err(())), ("-2", Err(())), ("many", Err(()))] {
+        for (value, expected) in
+            [("-1", Ok(None)), ("7", Ok(Some(7))), ("0", Err(())), ("-2", Err(())), ("many", Err(()))]
+        {
             let mut map = HeaderMap::new();
             map.insert("x-ms-max-item-count", HeaderValue::from_static(value));
             assert_eq!(Headers(&map).page_items().map_err(|_| ()), expected, "{value}");
@@ -340,7 +354,9 @@ mod tests {
 
     #[test]
     fn minimal_is_found_among_other_preferences() {
-        for (value, expected) in [("return=minimal", true), ("respond-async, Return = Minimal", true), ("return=representation", false)] {
+        for (value, expected) in
+            [("return=minimal", true), ("respond-async, Return = Minimal", true), ("return=representation", false)]
+        {
             let mut map = HeaderMap::new();
             map.insert("prefer", HeaderValue::from_static(value));
             assert_eq!(Headers(&map).wants_minimal(), expected, "{value}");

@@ -213,7 +213,12 @@ async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hype
     let (route, permit) = match admitted {
         Ok(route) => match shared.requests.acquire().await {
             Ok(permit) => (route, permit),
-            Err(_) => return respond(shared.service.refuse(&parts, ApiError::new(Kind::ServiceUnavailable, "the server is stopping")), false),
+            Err(_) => {
+                return respond(
+                    shared.service.refuse(&parts, ApiError::new(Kind::ServiceUnavailable, "the server is stopping")),
+                    false,
+                );
+            }
         },
         Err(error) => {
             let close = !drain(&mut body, shared.config.body_timeout).await;
@@ -233,7 +238,9 @@ async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hype
                     let drained = drain(&mut body, shared.config.body_timeout).await;
                     (ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"), !drained)
                 }
-                Unread::Late => (ApiError::new(Kind::RequestTimeout, "the request's body did not arrive in time"), true),
+                Unread::Late => {
+                    (ApiError::new(Kind::RequestTimeout, "the request's body did not arrive in time"), true)
+                }
                 Unread::Broken(error) => {
                     (ApiError::new(Kind::BadRequest, format!("the request's body could not be read: {error}")), true)
                 }

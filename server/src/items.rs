@@ -26,7 +26,12 @@ use crate::wire::{self, Version};
 /// Most items deleted in one step of a delete by partition key.
 const DELETES_PER_STEP: usize = 1000;
 
-pub(crate) fn create(service: &Service, container: &Container, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
+pub(crate) fn create(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    body: &Bytes,
+) -> Result<Reply, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
     let key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
@@ -38,7 +43,12 @@ pub(crate) fn create(service: &Service, container: &Container, headers: Headers<
     write(service, container, headers, Operation { key, created: None, action })
 }
 
-pub(crate) fn read(service: &Service, container: &Container, id: &str, headers: Headers<'_>) -> Result<Reply, ApiError> {
+pub(crate) fn read(
+    service: &Service,
+    container: &Container,
+    id: &str,
+    headers: Headers<'_>,
+) -> Result<Reply, ApiError> {
     headers.check_session(service.store.last_commit())?;
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Read { if_none_match: headers.if_none_match() };
@@ -92,9 +102,10 @@ pub(crate) fn patch(
 /// The action of a patch, with its condition understood now and judged when the item is at hand.
 pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condition) -> Result<Action<'_>, ApiError> {
     let condition = match patch.condition() {
-        Some(text) => Some(query::parse_predicate(text).map_err(|error| {
-            ApiError::bad_request(format!("The patch condition is invalid: {error}."))
-        })?),
+        Some(text) => Some(
+            query::parse_predicate(text)
+                .map_err(|error| ApiError::bad_request(format!("The patch condition is invalid: {error}.")))?,
+        ),
         None => None,
     };
     let apply = move |version: &Version| {
@@ -109,7 +120,9 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
             }
         }
         let stored = serde_json::from_slice(&version.body).map_err(unreadable)?;
-        let patched = patch.apply(&stored).map_err(|error| ApiError::bad_request(format!("The patch cannot be applied: {error}.")))?;
+        let patched = patch
+            .apply(&stored)
+            .map_err(|error| ApiError::bad_request(format!("The patch cannot be applied: {error}.")))?;
         let patched = serde_json::to_vec(&patched).map_err(unreadable)?;
         if patched.len() > BODY_BYTES_MAX {
             return Err(ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"));
@@ -124,7 +137,12 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
     Ok(Action::Patch { if_match, apply: Box::new(apply) })
 }
 
-pub(crate) fn delete(service: &Service, container: &Container, id: &str, headers: Headers<'_>) -> Result<Reply, ApiError> {
+pub(crate) fn delete(
+    service: &Service,
+    container: &Container,
+    id: &str,
+    headers: Headers<'_>,
+) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Delete { if_match: headers.if_match() };
     let operation = address(service, container, &key, id, action)?;
@@ -133,7 +151,11 @@ pub(crate) fn delete(service: &Service, container: &Container, id: &str, headers
 
 /// Deletes every item of one partition key, a bounded number in each step: the service does this in the background, and
 /// promises no single moment either.
-pub(crate) fn delete_partition(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
+pub(crate) fn delete_partition(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let prefix = item_key::partition_prefix(&container.definition.partition_key, &key);
     let mut range = ScanRange::prefix(&prefix);
@@ -191,7 +213,8 @@ pub(crate) struct Item {
 impl Item {
     /// Reads an item, in text or in Cosmos's binary JSON.
     pub(crate) fn parse(body: &[u8]) -> Result<Item, ApiError> {
-        let invalid = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("The request body is invalid: {error}."));
+        let invalid =
+            |error: &dyn std::fmt::Display| ApiError::bad_request(format!("The request body is invalid: {error}."));
         let text;
         let body = if binary_json::is_binary(body) {
             text = binary_json::to_text(body).map_err(|error| invalid(&error))?;
@@ -267,7 +290,8 @@ pub(crate) fn addressed_key(container: &Container, sent: Option<PartitionKey>) -
     if sent.0.is_empty() || definition.is_full(&sent) {
         return Ok(sent);
     }
-    let detail = format!("The container has {} key paths, the request gives {}.", definition.paths().len(), sent.to_header());
+    let detail =
+        format!("The container has {} key paths, the request gives {}.", definition.paths().len(), sent.to_header());
     Err(ApiError::partition_key(&detail))
 }
 
@@ -299,7 +323,12 @@ pub(crate) fn address<'a>(
 }
 
 /// Runs one write and answers it.
-fn write(service: &Service, container: &Container, headers: Headers<'_>, operation: Operation<'_>) -> Result<Reply, ApiError> {
+fn write(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    operation: Operation<'_>,
+) -> Result<Reply, ApiError> {
     let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing)?;
     let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
     let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);
@@ -317,14 +346,19 @@ fn answer(
     let reply = match outcome {
         Outcome::Item(status, version) => {
             let body = if minimal { Vec::new() } else { version.render(container) };
-            Reply::json(status, body).minimal(minimal).etag(version.etag).header("x-ms-item-lsn", &version.seq.to_string())
+            Reply::json(status, body)
+                .minimal(minimal)
+                .etag(version.etag)
+                .header("x-ms-item-lsn", &version.seq.to_string())
         }
         Outcome::Deleted => Reply::empty(StatusCode::NO_CONTENT),
         Outcome::NotModified(etag, seq) => {
             Reply::empty(StatusCode::NOT_MODIFIED).etag(etag).header("x-ms-item-lsn", &seq.to_string())
         }
         Outcome::Refused(error) => return Err(error),
-        Outcome::Dependent => return Err(ApiError::new(Kind::InternalServerError, "a single operation waited for another")),
+        Outcome::Dependent => {
+            return Err(ApiError::new(Kind::InternalServerError, "a single operation waited for another"));
+        }
     };
     Ok(reply.container(container, lsn, seen))
 }
@@ -335,14 +369,31 @@ mod tests {
 
     #[test]
     fn ttl_is_minus_one_or_positive() {
-        for (text, good) in [("-1", true), ("1", true), ("2147483647", true), ("0", false), ("-10", false), ("null", false), ("\"5\"", false), ("1.5", false), ("2147483648", false)] {
+        for (text, good) in [
+            ("-1", true),
+            ("1", true),
+            ("2147483647", true),
+            ("0", false),
+            ("-10", false),
+            ("null", false),
+            ("\"5\"", false),
+            ("1.5", false),
+            ("2147483648", false),
+        ] {
             assert_eq!(check_ttl(text).is_ok(), good, "{text}");
         }
     }
 
     #[test]
     fn an_item_needs_a_string_id() {
-        for (body, word) in [("{}", "id"), (r#"{"id":7}"#, "string"), (r#"{"id":""}"#, "1024"), (r#"{"id":"a/b"}"#, "/"), ("[]", "object"), ("{", "invalid")] {
+        for (body, word) in [
+            ("{}", "id"),
+            (r#"{"id":7}"#, "string"),
+            (r#"{"id":""}"#, "1024"),
+            (r#"{"id":"a/b"}"#, "/"),
+            ("[]", "object"),
+            ("{", "invalid"),
+        ] {
             let error = Item::parse(body.as_bytes()).err().unwrap();
             assert_eq!(error.kind, Kind::BadRequest);
             assert!(error.message.contains(word), "{body}: {}", error.message);

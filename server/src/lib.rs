@@ -46,7 +46,7 @@ mod signer;
 mod status;
 mod wire;
 
-pub use config::{Config, ServeError};
 pub use crate::http::Server;
+pub use config::{Config, ServeError};
 pub use local::{ImportError, LocalContainer, Upserted};
 pub use signer::Signer;

@@ -8,9 +8,9 @@ use etagdb::Store;
 
 use crate::catalog::{Catalog, Container};
 use crate::config::ServeError;
-use crate::items::Item;
-use crate::item_key;
 use crate::headers::Condition;
+use crate::item_key;
+use crate::items::Item;
 use crate::metadata;
 use crate::operations::{self, Action, Mode, Operation, Outcome};
 use crate::routes::ContainerPath;
@@ -83,7 +83,12 @@ impl LocalContainer {
     ///
     /// [`ImportError::Refused`] for names or paths that no container can have, and for a container that is there with
     /// another partition key; [`ImportError::Failed`] when the store does not do its part.
-    pub fn open(store: &Store, database: &str, container: &str, paths: &[String]) -> Result<LocalContainer, ImportError> {
+    pub fn open(
+        store: &Store,
+        database: &str,
+        container: &str,
+        paths: &[String],
+    ) -> Result<LocalContainer, ImportError> {
         let catalog = Catalog::open(store).map_err(ImportError::Failed)?;
         let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
         let body = serde_json::json!({

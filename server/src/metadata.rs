@@ -47,9 +47,9 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
         id,
         partition_key,
         indexing_policy: indexing_policy(object.remove("indexingPolicy"))?,
-        conflict_resolution_policy: given(&mut object, "conflictResolutionPolicy").unwrap_or_else(|| {
-            json!({"mode": "LastWriterWins", "conflictResolutionPath": "/_ts", "conflictResolutionProcedure": ""})
-        }),
+        conflict_resolution_policy: given(&mut object, "conflictResolutionPolicy").unwrap_or_else(
+            || json!({"mode": "LastWriterWins", "conflictResolutionPath": "/_ts", "conflictResolutionProcedure": ""}),
+        ),
         geospatial_config: given(&mut object, "geospatialConfig").unwrap_or_else(|| json!({"type": "Geography"})),
         default_ttl: default_ttl(object.get("defaultTtl"))?,
         unique_key_policy: given(&mut object, "uniqueKeyPolicy"),
@@ -57,7 +57,10 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
 }
 
 /// Reads the definition that is to take the place of `current`. What names and divides the items cannot change.
-pub(crate) fn container_replacement(body: &[u8], current: &ContainerDefinition) -> Result<ContainerDefinition, ApiError> {
+pub(crate) fn container_replacement(
+    body: &[u8],
+    current: &ContainerDefinition,
+) -> Result<ContainerDefinition, ApiError> {
     let replacement = container(body)?;
     if replacement.id != current.id {
         return Err(ApiError::bad_request(format!(
@@ -85,7 +88,9 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 
 fn id(object: &Map<String, Value>) -> Result<String, ApiError> {
     let Some(id) = object.get("id") else {
-        return Err(ApiError::bad_request("The input content is invalid because the required property 'id' is missing."));
+        return Err(ApiError::bad_request(
+            "The input content is invalid because the required property 'id' is missing.",
+        ));
     };
     let Some(id) = id.as_str() else {
         return Err(ApiError::bad_request("The input content is invalid because the property 'id' must be a string."));
@@ -96,7 +101,9 @@ fn id(object: &Map<String, Value>) -> Result<String, ApiError> {
         ));
     }
     if let Some(bad) = id.chars().find(|c| matches!(c, '/' | '\\' | '#' | '?') || c.is_control()) {
-        return Err(ApiError::bad_request(format!("The input name {id:?} is invalid: it contains the character {bad:?}.")));
+        return Err(ApiError::bad_request(format!(
+            "The input name {id:?} is invalid: it contains the character {bad:?}."
+        )));
     }
     if id.ends_with(' ') {
         return Err(ApiError::bad_request(format!("The input name {id:?} is invalid: it ends with a space.")));
@@ -116,14 +123,20 @@ fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
         return Err(ApiError::bad_request("Unique keys are not supported: 'uniqueKeyPolicy' must hold no keys."));
     }
     if asks("computedProperties").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
-        return Err(ApiError::bad_request("Computed properties are not supported: 'computedProperties' must be empty."));
+        return Err(ApiError::bad_request(
+            "Computed properties are not supported: 'computedProperties' must be empty.",
+        ));
     }
     if asks("analyticalStorageTtl").is_some_and(|ttl| ttl.as_i64() != Some(0)) {
         return Err(ApiError::bad_request("There is no analytical store: 'analyticalStorageTtl' must be absent or 0."));
     }
-    for name in
-        ["vectorEmbeddingPolicy", "fullTextPolicy", "changeFeedPolicy", "clientEncryptionPolicy", "materializedViewDefinition"]
-    {
+    for name in [
+        "vectorEmbeddingPolicy",
+        "fullTextPolicy",
+        "changeFeedPolicy",
+        "clientEncryptionPolicy",
+        "materializedViewDefinition",
+    ] {
         if asks(name).is_some() {
             return Err(ApiError::bad_request(format!("The container property '{name}' is not supported.")));
         }
@@ -186,7 +199,9 @@ fn indexing_policy(given: Option<Value>) -> Result<Value, ApiError> {
 
 /// A list of paths. The index kinds that older clients write beside each path are dropped, as the service drops them.
 fn paths(policy: &mut Map<String, Value>, name: &str) -> Result<Vec<Value>, ApiError> {
-    let invalid = || ApiError::bad_request(format!("The '{name}' of the 'indexingPolicy' must be a list of objects with a 'path'."));
+    let invalid = || {
+        ApiError::bad_request(format!("The '{name}' of the 'indexingPolicy' must be a list of objects with a 'path'."))
+    };
     let Some(value) = given(policy, name) else { return Ok(Vec::new()) };
     let Value::Array(list) = value else { return Err(invalid()) };
     list.into_iter()
@@ -210,7 +225,8 @@ mod tests {
         let policy = definition("").unwrap().indexing_policy;
         assert_eq!(policy["includedPaths"], json!([{"path": "/*"}]));
         assert_eq!(policy["excludedPaths"], json!([{"path": "/\"_etag\"/?"}]));
-        let none = definition(r#","indexingPolicy":{"indexingMode":"None","automatic":false}"#).unwrap().indexing_policy;
+        let none =
+            definition(r#","indexingPolicy":{"indexingMode":"None","automatic":false}"#).unwrap().indexing_policy;
         assert_eq!((&none["indexingMode"], &none["includedPaths"]), (&json!("none"), &json!([])));
     }
 
@@ -227,7 +243,10 @@ mod tests {
             let error = definition(extra).unwrap_err();
             assert!(error.message.contains(name), "{extra}: {}", error.message);
         }
-        assert_eq!(definition(r#","defaultTtl":-1,"uniqueKeyPolicy":{"uniqueKeys":[]}"#).unwrap().default_ttl, Some(-1));
+        assert_eq!(
+            definition(r#","defaultTtl":-1,"uniqueKeyPolicy":{"uniqueKeys":[]}"#).unwrap().default_ttl,
+            Some(-1)
+        );
     }
 
     #[test]

@@ -80,9 +80,10 @@ pub(crate) fn replacement(body: &[u8]) -> Result<Value, ApiError> {
 }
 
 fn most(settings: &Value) -> Result<u64, ApiError> {
-    settings["maxThroughput"].as_u64().filter(|most| *most > 0).ok_or_else(|| {
-        ApiError::bad_request("The 'offerAutopilotSettings' must hold a positive 'maxThroughput'.")
-    })
+    settings["maxThroughput"]
+        .as_u64()
+        .filter(|most| *most > 0)
+        .ok_or_else(|| ApiError::bad_request("The 'offerAutopilotSettings' must hold a positive 'maxThroughput'."))
 }
 
 #[cfg(test)]
@@ -92,14 +93,22 @@ mod tests {
     #[test]
     fn fixed_and_autoscale_content() {
         assert_eq!(content(&Throughput::Fixed(500)).unwrap(), json!({"offerThroughput": 500}));
-        let settings = json!({"maxThroughput": 5000, "autoUpgradePolicy": {"throughputPolicy": {"incrementPercent": 2}}});
+        let settings =
+            json!({"maxThroughput": 5000, "autoUpgradePolicy": {"throughputPolicy": {"incrementPercent": 2}}});
         let autoscale = content(&Throughput::Autoscale(settings.clone())).unwrap();
         assert_eq!(autoscale, json!({"offerThroughput": 500, "offerAutopilotSettings": settings}));
     }
 
     #[test]
     fn a_replacement_without_throughput_is_refused() {
-        for body in ["", "[]", "{}", r#"{"content":{}}"#, r#"{"content":{"offerThroughput":0}}"#, r#"{"content":{"offerAutopilotSettings":{}}}"#] {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"content":{}}"#,
+            r#"{"content":{"offerThroughput":0}}"#,
+            r#"{"content":{"offerAutopilotSettings":{}}}"#,
+        ] {
             assert!(replacement(body.as_bytes()).is_err(), "{body}");
         }
         assert_eq!(replacement(br#"{"content":{"offerThroughput":700}}"#).unwrap()["offerThroughput"], 700);

@@ -21,14 +21,30 @@ use crate::wire::Version;
 
 /// What is to be done with an item.
 pub(crate) enum Action<'a> {
-    Create { body: Vec<u8> },
-    Upsert { body: Vec<u8>, if_match: Condition },
+    Create {
+        body: Vec<u8>,
+    },
+    Upsert {
+        body: Vec<u8>,
+        if_match: Condition,
+    },
     /// `moved_to` is the storage key of the new id, when the body's id is not the one addressed.
-    Replace { body: Vec<u8>, if_match: Condition, moved_to: Option<Vec<u8>> },
-    Read { if_none_match: Condition },
-    Delete { if_match: Condition },
+    Replace {
+        body: Vec<u8>,
+        if_match: Condition,
+        moved_to: Option<Vec<u8>>,
+    },
+    Read {
+        if_none_match: Condition,
+    },
+    Delete {
+        if_match: Condition,
+    },
     /// `apply` makes the new body of the version it is shown, or says why not.
-    Patch { if_match: Condition, apply: Apply<'a> },
+    Patch {
+        if_match: Condition,
+        apply: Apply<'a>,
+    },
 }
 
 pub(crate) type Apply<'a> = Box<dyn FnOnce(&Version) -> Result<Vec<u8>, ApiError> + 'a>;
@@ -120,7 +136,9 @@ pub(crate) fn read(container: &Container, operation: Operation<'_>) -> Result<Ou
     Ok(match (judge(operation.action, operation.created, version.as_ref()), version) {
         (Ok(Verdict::NotModified), Some(version)) => Outcome::NotModified(version.etag, version.seq),
         (Ok(_), Some(version)) => Outcome::Item(StatusCode::OK, version),
-        (Ok(_), None) => Outcome::Refused(ApiError::new(Kind::InternalServerError, "an item that is not there was read")),
+        (Ok(_), None) => {
+            Outcome::Refused(ApiError::new(Kind::InternalServerError, "an item that is not there was read"))
+        }
         (Err(error), _) => Outcome::Refused(error),
     })
 }
@@ -177,9 +195,16 @@ enum Slot {
     Waiting,
     /// A replacement under another id, allowed by the old one and waiting for the new one.
     Moving(Vec<u8>),
-    Wrote { status: StatusCode, body: Bytes, at: usize },
+    Wrote {
+        status: StatusCode,
+        body: Bytes,
+        at: usize,
+    },
     ReadStored(Version),
-    ReadWritten { body: Bytes, at: usize },
+    ReadWritten {
+        body: Bytes,
+        at: usize,
+    },
     NotModified(Etag, CommitSeq),
     Deleted,
     Refused(ApiError),
@@ -297,9 +322,12 @@ fn finish(progress: Progress, written: &[Option<Written>]) -> Ran {
         Some(Some(written)) => Some(Version::written(body, written)),
         _ => None,
     };
-    let lost = || Outcome::Refused(ApiError::new(Kind::InternalServerError, "the store reported no version for a write"));
+    let lost =
+        || Outcome::Refused(ApiError::new(Kind::InternalServerError, "the store reported no version for a write"));
     let outcomes = progress.slots.into_iter().map(|slot| match slot {
-        Slot::Wrote { status, body, at } => version(body, at).map_or_else(lost, |version| Outcome::Item(status, version)),
+        Slot::Wrote { status, body, at } => {
+            version(body, at).map_or_else(lost, |version| Outcome::Item(status, version))
+        }
         Slot::ReadWritten { body, at } => {
             version(body, at).map_or_else(lost, |version| Outcome::Item(StatusCode::OK, version))
         }
@@ -311,7 +339,7 @@ fn finish(progress: Progress, written: &[Option<Written>]) -> Ran {
     });
     let mut commits = written.iter().flatten().map(|written| written.seq);
     let first = commits.next();
-    let last = commits.last().or(first);
+    let last = commits.next_back().or(first);
     Ran { outcomes: outcomes.collect(), commits: first.zip(last) }
 }
 

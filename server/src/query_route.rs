@@ -52,14 +52,24 @@ pub(crate) fn plan(body: &[u8]) -> Result<Reply, ApiError> {
 }
 
 /// A query over conflicts, of which there are none.
-pub(crate) fn conflicts(service: &Service, container: &Container, headers: Headers<'_>, body: &[u8]) -> Result<Reply, ApiError> {
+pub(crate) fn conflicts(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
     parse(body)?;
     require_routing(&headers.scope()?)?;
     list(service, "Conflicts", &container.rid.to_string(), headers, Vec::new())
 }
 
 /// A query over a container's items.
-pub(crate) fn items(service: &Service, container: &Container, headers: Headers<'_>, body: &[u8]) -> Result<Reply, ApiError> {
+pub(crate) fn items(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
     headers.check_session(service.store.last_commit())?;
     let query = parse(body)?;
     let started = Instant::now();

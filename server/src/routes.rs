@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn unknown_paths_and_left_out_features() {
-        for path in ["/nothing", "/dbs//colls", "/dbs/x/y", "/dbs/x/colls/c/docs/a/b", "/health/x", "dbs/x/colls/c/what"] {
+        for path in
+            ["/nothing", "/dbs//colls", "/dbs/x/y", "/dbs/x/colls/c/docs/a/b", "/health/x", "dbs/x/colls/c/what"]
+        {
             assert_eq!(parse(path).map(|target| target.route).unwrap_err().kind, Kind::NotFound, "{path}");
         }
         assert_eq!(parse("/dbs/x/colls/c/sprocs/p").unwrap().route, Route::LeftOut("stored procedures"));

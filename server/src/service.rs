@@ -133,7 +133,9 @@ impl Service {
         let refuse = |message: String| ApiError::new(Kind::Unauthorized, message);
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let Some(authorization) = text("authorization") else {
-            return Err(refuse("Required Header authorization is missing. Ensure a valid Authorization token is passed.".into()));
+            return Err(refuse(
+                "Required Header authorization is missing. Ensure a valid Authorization token is passed.".into(),
+            ));
         };
         let now = SystemTime::now();
         let mut first = None;
@@ -332,7 +334,9 @@ impl Service {
             },
             // One region has no conflicts to list, read or settle.
             Part::Conflict(_) => match *method {
-                Method::GET | Method::DELETE => Err(ApiError::not_found("There are no conflicts: the account has one region.")),
+                Method::GET | Method::DELETE => {
+                    Err(ApiError::not_found("There are no conflicts: the account has one region."))
+                }
                 _ => Err(headers::wrong_method(method, "GET, DELETE")),
             },
             Part::PartitionKeyDelete => match *method {
@@ -379,7 +383,8 @@ impl Service {
         let mut text = String::from("# TYPE etagdb_http_answers_total counter\n");
         for (class, count) in self.answers.iter().enumerate().skip(2) {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "etagdb_http_answers_total{{class=\"{class}xx\"}} {}", count.load(Ordering::Relaxed));
+            let _ =
+                writeln!(text, "etagdb_http_answers_total{{class=\"{class}xx\"}} {}", count.load(Ordering::Relaxed));
         }
         let _ = writeln!(text, "# TYPE etagdb_last_commit gauge\netagdb_last_commit {}", self.store.last_commit());
         let _ = writeln!(text, "# TYPE etagdb_writable gauge\netagdb_writable {}", u8::from(stats.writable));
@@ -400,7 +405,10 @@ fn itself(mut error: ApiError) -> ApiError {
 pub(crate) fn container_reply(status: StatusCode, container: &Container) -> Reply {
     Reply::value(status, &wire::container(container))
         .etag(container.etag)
-        .header("x-ms-alt-content-path", container.name_link.rsplit_once("/colls/").map_or("", |(database, _)| database))
+        .header(
+            "x-ms-alt-content-path",
+            container.name_link.rsplit_once("/colls/").map_or("", |(database, _)| database),
+        )
         .header("x-ms-documentdb-collection-index-transformation-progress", "100")
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns the names and order of members. It takes no decisions and touches no store.
 
-use etagdb::{CommitSeq, Document, Etag, Written};
 use bytes::Bytes;
+use etagdb::{CommitSeq, Document, Etag, Written};
 use serde_json::{Value, json};
 
 use crate::catalog::{Container, Database};
