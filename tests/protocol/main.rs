@@ -1,5 +1,13 @@
 //! The HTTP protocol, tested from outside: the server's own rules, the official SDKs, and the README's quick starts.
 
+mod addressing;
+mod bad_input;
+mod batches;
+mod catalog;
+mod conditions;
+mod feeds;
+mod limits;
 mod readme;
 mod sdk;
 mod served;
+mod support;
