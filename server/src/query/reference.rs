@@ -61,7 +61,7 @@ fn condition() -> impl Strategy<Value = Condition> {
     let property = || prop::sample::select(PROPERTIES.to_vec());
     let operator = prop::sample::select(vec!["=", "!=", "<", "<=", ">", ">="]);
     let leaf = prop_oneof![
-        4 => (property(), operator, scalar()).prop_map(|(name, operator, value)| Condition::Compare(name, operator, value)),
+        4 => (property(), operator, scalar()).prop_map(|(name, with, value)| Condition::Compare(name, with, value)),
         1 => (property(), -2_i64..3, -2_i64..3).prop_map(|(name, low, high)| Condition::Between(name, low, high)),
         1 => (property(), prop::collection::vec(scalar(), 1..4)).prop_map(|(name, list)| Condition::In(name, list)),
         1 => property().prop_map(Condition::Defined),
