@@ -14,7 +14,7 @@ use crate::continuation::{Place, Position, Token};
 use crate::headers::{Headers, PAGE_ITEMS_DEFAULT, Scope};
 use crate::item_key;
 use crate::service::{Reply, Service};
-use crate::status::{ApiError, Kind};
+use crate::status::ApiError;
 use crate::wire::{self, Version};
 
 /// A page ends when it holds this many bytes, whatever its number of items.
@@ -33,11 +33,6 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
         Ok(page.is_full())
     })?;
     Ok(page.reply(service, container, "Documents", walk.continuation()))
-}
-
-/// A change feed, which this server does not have yet.
-pub(crate) fn changes(_: &Service, _: &Container, _: Headers<'_>) -> Result<Reply, ApiError> {
-    Err(ApiError::new(Kind::NotImplemented, "The change feed is not available in this version of etagdb."))
 }
 
 /// The partition key ranges: the one there is, then 304 for ever, which is how SDKs learn that they have seen all.
@@ -173,12 +168,13 @@ pub(crate) struct Page {
     items: Vec<Vec<u8>>,
     bytes: usize,
     items_max: usize,
+    more: bool,
 }
 
 impl Page {
     pub(crate) fn new(headers: Headers<'_>) -> Result<Page, ApiError> {
         let items_max = headers.page_items()?.unwrap_or(PAGE_ITEMS_DEFAULT);
-        Ok(Page { items: Vec::new(), bytes: 0, items_max })
+        Ok(Page { items: Vec::new(), bytes: 0, items_max, more: false })
     }
 
     pub(crate) fn push(&mut self, item: Vec<u8>) {
@@ -188,6 +184,20 @@ impl Page {
 
     pub(crate) fn is_full(&self) -> bool {
         self.items.len() >= self.items_max || self.bytes >= PAGE_BYTES_MAX
+    }
+
+    /// Most items on the page.
+    pub(crate) fn items_max(&self) -> usize {
+        self.items_max
+    }
+
+    /// Notes that something did not fit.
+    pub(crate) fn note_more(&mut self) {
+        self.more = true;
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        self.more
     }
 
     pub(crate) fn len(&self) -> usize {

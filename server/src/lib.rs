@@ -21,6 +21,7 @@ mod batch;
 mod batch_request;
 mod binary_json;
 mod catalog;
+mod changes;
 mod config;
 mod connection;
 mod continuation;

@@ -20,7 +20,7 @@ use crate::config::ServeError;
 use crate::headers::{self, Headers, Throughput};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
-use crate::{batch, feed, items, metadata, offers, query_route, wire};
+use crate::{batch, changes, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -307,7 +307,7 @@ impl Service {
         match part {
             Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
             Part::Items => match *method {
-                Method::GET if headers.is_change_feed() => feed::changes(self, container, headers),
+                Method::GET if headers.is_change_feed() => changes::read(self, container, headers),
                 Method::GET => feed::read(self, container, headers),
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
                 Method::POST if headers.is_query_plan() => query_route::plan(body),

@@ -284,3 +284,43 @@ fn numbers_and_the_order_of_members_survive() {
     assert!(made.text().starts_with(start), "{}", made.text());
     assert_eq!(read.text(), made.text());
 }
+
+#[test]
+fn the_change_feed_shows_each_item_once_in_the_order_of_its_last_write() {
+    let host = Host::start();
+    let mut client = host.with_container();
+    fill(&mut client, 5);
+    let feed = ("a-im", "Incremental Feed");
+    let key = ("x-ms-documentdb-partitionkey", "[\"p1\"]");
+    client.put("/dbs/d/colls/c/docs/i01", &[key], &json!({"id": "i01", "pk": "p1", "n": 9})).expect_status(200);
+    client.delete("/dbs/d/colls/c/docs/i04", &[key]).expect_status(204);
+    let mut seen = Vec::new();
+    let mut position: Option<String> = None;
+    loop {
+        let mut headers = vec![feed, ("x-ms-max-item-count", "2")];
+        headers.extend(position.as_deref().map(|position| ("if-none-match", position)));
+        let answer = client.get(ITEMS, &headers);
+        position = Some(answer.etag());
+        if answer.status == 304 {
+            break;
+        }
+        seen.extend(ids(answer.expect_status(200).json()["Documents"].as_array().expect("documents")));
+    }
+    assert_eq!(seen, ["i00", "i02", "i03", "i01"]);
+    let position = position.expect("a position");
+    client.get(ITEMS, &[feed, ("if-none-match", "*")]).expect_status(304);
+    client.create(&json!({"id": "new", "pk": "p1"})).expect_status(201);
+    let next = client.get(ITEMS, &[feed, ("if-none-match", &position)]).expect_status(200).json();
+    assert_eq!(ids(next["Documents"].as_array().expect("documents")), ["new"]);
+    let one = client.get(ITEMS, &[feed, key]).expect_status(200).json();
+    assert_eq!(ids(one["Documents"].as_array().expect("documents")), ["i01", "new"]);
+    let wire = ("x-ms-cosmos-changefeed-wire-format-version", "2021-09-15");
+    let wrapped = client.get(ITEMS, &[feed, wire, ("if-none-match", &position)]).expect_status(200).json();
+    assert_eq!(wrapped["Documents"][0]["current"]["id"], "new");
+    let future = ("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT");
+    client.get(ITEMS, &[feed, future]).expect_status(304);
+    client.get(ITEMS, &[feed, ("if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT")]).expect_status(200);
+    client.get(ITEMS, &[feed, ("if-none-match", "junk")]).expect_error(400, "BadRequest", "position");
+    client.get(ITEMS, &[feed, ("if-none-match", "\"99999\"")]).expect_error(400, "BadRequest", "ahead");
+    client.get(ITEMS, &[("a-im", "Full-Fidelity Feed")]).expect_error(400, "BadRequest", "Full-Fidelity");
+}
