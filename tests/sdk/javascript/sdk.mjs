@@ -8,7 +8,13 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { CosmosClient, PartitionKeyBuilder, PartitionKeyDefinitionVersion, PartitionKeyKind } from "@azure/cosmos";
+import {
+  ChangeFeedStartFrom,
+  CosmosClient,
+  PartitionKeyBuilder,
+  PartitionKeyDefinitionVersion,
+  PartitionKeyKind,
+} from "@azure/cosmos";
 
 const EMULATOR_KEY = "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 const endpoint = process.argv[2] ?? process.env.COSMOS_ENDPOINT;
@@ -345,6 +351,32 @@ const checks = {
     assert.deepEqual(await prices("apple' OR 1=1", 0), []);
     assert.deepEqual((await run(query("apple", 0), { partitionKey: "even" })).map((fruit) => fruit.price), [3]);
     await assertStatus(400, container.items.query("SELEKT nothing").fetchAll());
+  },
+
+  async the_change_feed_tells_each_changed_item_once({ database }) {
+    const { container } = await database.containers.create({ id: "feed", partitionKey: { paths: ["/pk"] } });
+    const body = (id, value) => ({ id, pk: `p-${id}`, value });
+    const changes = async (changeFeedStartFrom) => {
+      const feed = container.items.getChangeFeedIterator({ changeFeedStartFrom, maxItemCount: 2 });
+      const seen = [];
+      for (;;) {
+        const page = await feed.readNext();
+        if (page.statusCode === 304) return { seen, position: page.continuationToken };
+        assert.ok(page.result.length <= 2, `${page.result.length} changes in a page of 2`);
+        seen.push(...page.result.map(userPart));
+        assert.ok(seen.length <= 20, "the feed never ends");
+      }
+    };
+    for (const id of ["a", "b", "c", "d", "e"]) await created(container, body(id, 1));
+    await container.item("a", "p-a").replace(body("a", 2));
+    await container.item("c", "p-c").delete();
+    const { seen, position } = await changes(ChangeFeedStartFrom.Beginning());
+    assert.deepEqual(seen, [body("b", 1), body("d", 1), body("e", 1), body("a", 2)], "the latest versions, oldest change first");
+    assert.deepEqual((await changes(ChangeFeedStartFrom.Continuation(position))).seen, [], "nothing has changed since");
+    await created(container, body("f", 1));
+    await container.item("b", "p-b").replace(body("b", 2));
+    const later = await changes(ChangeFeedStartFrom.Continuation(position));
+    assert.deepEqual(later.seen, [body("f", 1), body("b", 2)]);
   },
 
   async a_batch_is_applied_whole({ container }) {

@@ -427,6 +427,29 @@ def queries_take_parameters(database, container, rival):
 
 
 @check
+def the_change_feed_tells_each_changed_item_once(database, container, rival):
+    fed = database.create_container("feed", PartitionKey(path="/pk"))
+
+    def body(item_id, value):
+        return {"id": item_id, "pk": f"p-{item_id}", "value": value}
+
+    def changes(**start):
+        seen = [user_part(item) for item in fed.query_items_change_feed(max_item_count=2, **start)]
+        return seen, fed.client_connection.last_response_headers["etag"]
+
+    for item_id in ["a", "b", "c", "d", "e"]:
+        create(fed, body(item_id, 1))
+    replace(fed, body("a", 2))
+    fed.delete_item("c", "p-c")
+    seen, position = changes(start_time="Beginning")
+    equal(seen, [body("b", 1), body("d", 1), body("e", 1), body("a", 2)], "the latest versions, oldest change first")
+    equal(changes(continuation=position)[0], [], "what has changed since")
+    create(fed, body("f", 1))
+    replace(fed, body("b", 2))
+    equal(changes(continuation=position)[0], [body("f", 1), body("b", 2)], "what has changed since")
+
+
+@check
 def a_batch_is_applied_whole(database, container, rival):
     def body(item_id, value=1):
         return {"id": item_id, "pk": "batch", "value": value}
