@@ -49,7 +49,7 @@ pub(crate) fn run(
     let body = serde_json::to_vec(&results).map_err(|error| {
         ApiError::new(Kind::InternalServerError, format!("the answer could not be written: {error}"))
     })?;
-    let status = if failed && mode == Mode::AllOrNothing { StatusCode::MULTI_STATUS } else { StatusCode::OK };
+    let status = if failed { StatusCode::MULTI_STATUS } else { StatusCode::OK };
     let last = service.store.last_commit();
     // A batch is one event to its readers: its place in the container's order is that of its first write.
     let (lsn, seen) = ran.commits.unwrap_or((last, last));

@@ -41,6 +41,7 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
     let Some(partition_key) = object.remove("partitionKey") else {
         return Err(ApiError::bad_request("The container has no 'partitionKey'."));
     };
+    refuse_too_many_paths(&partition_key)?;
     let partition_key: PartitionKeyDefinition = serde_json::from_value(partition_key)
         .map_err(|error| ApiError::bad_request(format!("The 'partitionKey' of the container is invalid: {error}")))?;
     Ok(ContainerDefinition {
@@ -76,6 +77,17 @@ pub(crate) fn container_replacement(
     }
     // A client that leaves the version out means the one there is.
     Ok(ContainerDefinition { partition_key: current.partition_key.clone(), ..replacement })
+}
+
+/// Refuses more paths than the kind of key has, in the words that clients look for.
+fn refuse_too_many_paths(partition_key: &Value) -> Result<(), ApiError> {
+    let most = if partition_key["kind"] == "MultiHash" { 3 } else { 1 };
+    match partition_key["paths"].as_array().map_or(0, Vec::len) {
+        count if count > most => Err(ApiError::bad_request(format!(
+            "Too many partition key paths: the 'partitionKey' of the container has {count}, and its kind takes {most}."
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
@@ -236,6 +248,7 @@ mod tests {
             (r#","uniqueKeyPolicy":{"uniqueKeys":[{"paths":["/a"]}]}"#, "uniqueKeyPolicy"),
             (r#","computedProperties":[{"name":"a","query":"SELECT VALUE 1"}]"#, "computedProperties"),
             (r#","vectorEmbeddingPolicy":{}"#, "vectorEmbeddingPolicy"),
+            (r#","partitionKey":{"paths":["/a","/b"],"kind":"Hash"}"#, "Too many partition key paths"),
             (r#","defaultTtl":0"#, "defaultTtl"),
             (r#","defaultTtl":-10"#, "defaultTtl"),
             (r#","defaultTtl":1.5"#, "defaultTtl"),

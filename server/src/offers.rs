@@ -11,6 +11,9 @@ use crate::headers::Throughput;
 use crate::rid::OfferRid;
 use crate::status::ApiError;
 
+/// The least that an autoscale offer may be allowed to reach.
+const AUTOSCALE_MIN: u64 = 1000;
+
 /// What `sys/offers` holds under an offer's number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StoredOffer {
@@ -79,11 +82,15 @@ pub(crate) fn replacement(body: &[u8]) -> Result<Value, ApiError> {
     }
 }
 
+/// The most that an autoscale offer may reach. The service's minimum is kept, so that a mistake shows here too.
 fn most(settings: &Value) -> Result<u64, ApiError> {
-    settings["maxThroughput"]
-        .as_u64()
-        .filter(|most| *most > 0)
-        .ok_or_else(|| ApiError::bad_request("The 'offerAutopilotSettings' must hold a positive 'maxThroughput'."))
+    let asked = &settings["maxThroughput"];
+    asked.as_u64().filter(|most| *most >= AUTOSCALE_MIN).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "The 'maxThroughput' of 'offerAutopilotSettings' is invalid. Requested throughput {asked} is less than \
+             required minimum throughput {AUTOSCALE_MIN}."
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use etagdb::{CommitSeq, ScanRange};
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +20,9 @@ use crate::query::{self, Flow, KeyHints, Query, QueryError};
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
 use crate::wire::{self, Version};
+
+/// Which indexes a query used or could have used: none, because there are none besides the partition key and the id.
+const NO_INDEXES: &str = r#"{"UtilizedSingleIndexes":[],"PotentialSingleIndexes":[],"UtilizedCompositeIndexes":[],"PotentialCompositeIndexes":[]}"#;
 
 /// The body of a query.
 #[derive(Deserialize)]
@@ -92,11 +97,14 @@ pub(crate) fn items(
             page.len()
         )
     });
-    let reply = page.reply(service, container, "Documents", continuation);
-    Ok(match metrics {
-        Some(metrics) => reply.header("x-ms-documentdb-query-metrics", &metrics),
-        None => reply,
-    })
+    let mut reply = page.reply(service, container, "Documents", continuation);
+    if let Some(metrics) = metrics {
+        reply = reply.header("x-ms-documentdb-query-metrics", &metrics);
+    }
+    if headers.flag("x-ms-cosmos-populateindexmetrics") {
+        reply = reply.header("x-ms-cosmos-index-utilization", &STANDARD.encode(NO_INDEXES));
+    }
+    Ok(reply)
 }
 
 /// The service demands that a client says so when it means to ask every partition.

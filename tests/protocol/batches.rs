@@ -145,10 +145,10 @@ fn bulk_operations_stand_each_for_itself() {
             ("x-ms-documentdb-partitionkeyrangeid", "0"),
         ]
     };
-    let answer = client.post(ITEMS, &headers("true"), &operations).expect_status(200);
+    let answer = client.post(ITEMS, &headers("true"), &operations).expect_status(207);
     assert_eq!(statuses(&answer), [409, 201, 200, 404, 400, 200, 201], "{}", answer.text());
     assert_eq!(client.get(ITEMS, &[]).json()["_count"], 3);
-    let stopping = client.post(ITEMS, &headers("false"), &operations).expect_status(200);
+    let stopping = client.post(ITEMS, &headers("false"), &operations).expect_status(207);
     assert_eq!(statuses(&stopping), [201, 409, 424, 424, 424, 424, 424], "{}", stopping.text());
 }
 
