@@ -6,6 +6,7 @@ mod batches;
 mod catalog;
 mod conditions;
 mod feeds;
+mod fuzz;
 mod limits;
 mod readme;
 mod sdk;
