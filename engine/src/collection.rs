@@ -79,7 +79,7 @@ impl Collection {
     /// [`Error::Invalid`] when the collection was dropped, [`Error::Corruption`] when the stored version is damaged,
     /// [`Error::Io`] when it cannot be read.
     pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Document>> {
-        self.store.get_at(&self.state, id.as_ref(), self.store.visible())
+        self.store.get(&self.state, id.as_ref())
     }
 
     /// Writes `body` as the new version of document `id` if `precondition` holds.

@@ -107,6 +107,18 @@ struct JudgedWrite {
     created: Option<Origin>,
 }
 
+impl JudgedWrite {
+    /// The fixed part of its row, in a batch whose first write is at sequence `start`.
+    fn header(&self, start: u64, time_ms: u64) -> VersionHeader {
+        VersionHeader {
+            kind: self.kind,
+            time_ms,
+            previous: self.previous.resolve(start),
+            created: self.created.map_or(0, |origin| origin.resolve(start)),
+        }
+    }
+}
+
 /// A version that an operation builds on.
 #[derive(Debug, Clone, Copy)]
 enum Origin {
@@ -300,16 +312,16 @@ impl Inner {
 
     /// The newest visible state of a document.
     fn load(&self, prefix: &[u8], with_body: bool) -> Result<Current> {
-        let found = self.rocks.newest(prefix, self.visible().get(), |seq, header, body| {
-            let document = (header.kind == VersionKind::Document).then(|| CurrentDocument {
-                etag: self.etag(seq),
-                created: Origin::Stored(created_seq(seq, &header)),
-                time_ms: header.time_ms,
-                body: with_body.then(|| Bytes::copy_from_slice(body)),
-            });
-            Current { newest: Origin::Stored(seq), document }
-        })?;
-        Ok(found.unwrap_or(Current { newest: Origin::Stored(0), document: None }))
+        let Some(version) = self.newest(prefix, self.visible().get(), with_body)? else {
+            return Ok(Current { newest: Origin::Stored(0), document: None });
+        };
+        let document = (version.header.kind == VersionKind::Document).then(|| CurrentDocument {
+            etag: self.etag(version.seq),
+            created: Origin::Stored(created_seq(version.seq, &version.header)),
+            time_ms: version.header.time_ms,
+            body: version.body,
+        });
+        Ok(Current { newest: Origin::Stored(version.seq), document })
     }
 
     fn submit(&self, work: Work) -> Result<Vec<Written>> {
@@ -409,9 +421,11 @@ impl Inner {
         if next > first && epoch.is_new {
             self.epochs.begin(first);
         }
-        for submission in group {
-            if let Work::Drop(collection) = &submission.work {
-                collection.mark_dropped();
+        for (submission, result) in group.iter().zip(&results) {
+            match (&submission.work, result) {
+                (Work::Drop(collection), _) => collection.mark_dropped(),
+                (Work::Writes(writes), Ok(written)) => self.cache_written(writes, written),
+                (Work::Writes(_), Err(_)) => {}
             }
         }
         self.queue.groups.fetch_add(1, Ordering::Relaxed);
@@ -458,6 +472,15 @@ impl Inner {
             });
         }
         results
+    }
+
+    /// Puts what was written into the cache, before anybody may see it.
+    fn cache_written(&self, writes: &[JudgedWrite], written: &[Written]) {
+        let start = written.first().map_or(0, |first| first.seq.get());
+        for (write, written) in writes.iter().zip(written) {
+            let header = write.header(start, written.time_ms);
+            self.cache.written(&write.prefix, written.seq.get(), header, &write.body);
+        }
     }
 
     fn encode_drop(&self, rows: &mut Rows, number: CollectionNumber) {

@@ -25,8 +25,12 @@ impl Health {
 
     /// Draws the consequence of a failed write or sync, and returns what to tell each of its writers.
     pub(crate) fn after_failed_write(&self, error: Error) -> impl Fn() -> Error + use<> {
-        let because = error.to_string();
         let disk_full = matches!(error, Error::DiskFull(_));
+        // The cause alone: each writer's error says around it what became of the write.
+        let because = match error {
+            Error::DiskFull(cause) | Error::Io(cause) => cause.to_string(),
+            other => other.to_string(),
+        };
         if !disk_full {
             // The record may or may not survive a crash, so no later write may build on it.
             let _ = self.failed.set(because.clone());
@@ -56,7 +60,7 @@ mod tests {
     fn a_full_disk_does_not_end_writing() {
         let health = Health::default();
         let tell = health.after_failed_write(Error::DiskFull("No space left on device".into()));
-        assert!(matches!(tell(), Error::DiskFull(_)));
+        assert_eq!(tell().to_string(), "the disk is full, nothing was written: No space left on device");
         assert!(health.check().is_ok());
     }
 }

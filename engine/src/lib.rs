@@ -36,6 +36,7 @@
 //! retention yet.
 
 mod batch;
+mod cache;
 mod clock;
 mod collection;
 mod commit;

@@ -171,7 +171,7 @@ impl<'a> Scan<'a> {
                 VersionKind::Tombstone => None,
                 VersionKind::Document => {
                     let id = Bytes::from(encoding::id_of_prefix(prefix)?);
-                    Some((id, self.store.document(seq, &header, body)))
+                    Some((id, self.store.document(seq, &header, Bytes::copy_from_slice(body))))
                 }
             };
             self.cursor.advance();

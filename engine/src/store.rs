@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::batch::{WriteBatch, validate_id};
+use crate::cache::{CachedVersion, VersionCache};
 use crate::collection::{Collection, CollectionState};
 use crate::commit::{Queue, created_seq};
 use crate::directory::Directory;
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) rocks: Arc<Rocks>,
     pub(crate) options: Options,
     pub(crate) stripes: Stripes,
+    pub(crate) cache: VersionCache,
     pub(crate) queue: Queue,
     pub(crate) commit_clock: Mutex<CommitClock>,
     pub(crate) epochs: Epochs,
@@ -98,6 +100,10 @@ pub struct Stats {
     pub versions_estimate: u64,
     /// Bytes of all version rows in sorted files (RocksDB's `rocksdb.total-sst-files-size`).
     pub versions_bytes: u64,
+    /// Reads of current versions that were answered from the document cache since the store was opened.
+    pub cache_hits: u64,
+    /// Reads of current versions that were not.
+    pub cache_misses: u64,
     /// Whether the store takes writes.
     pub writable: bool,
 }
@@ -150,6 +156,7 @@ impl Store {
                 rocks,
                 options: options.clone(),
                 stripes: Stripes::new(),
+                cache: VersionCache::new(options.document_cache_bytes),
                 queue: Queue::default(),
                 commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
                 epochs: Epochs::new(epochs),
@@ -276,6 +283,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let (commits, groups) = inner.commit_counts();
+        let (cache_hits, cache_misses) = inner.cache.counts();
         Stats {
             last_commit: self.last_commit(),
             watermark: self.watermark(),
@@ -284,6 +292,8 @@ impl Store {
             groups,
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
             versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
+            cache_hits,
+            cache_misses,
             writable: inner.health.check().is_ok(),
         }
     }
@@ -324,14 +334,40 @@ impl Inner {
         Etag::new(self.epochs.of(seq), CommitSeq::new(seq))
     }
 
-    pub(crate) fn document(&self, seq: u64, header: &VersionHeader, body: &[u8]) -> Document {
+    pub(crate) fn document(&self, seq: u64, header: &VersionHeader, body: Bytes) -> Document {
         Document {
             etag: self.etag(seq),
             seq: CommitSeq::new(seq),
             created: CommitSeq::new(created_seq(seq, header)),
             time_ms: header.time_ms,
-            body: Bytes::copy_from_slice(body),
+            body,
         }
+    }
+
+    /// The newest version of a document at or below the visible sequence `at`, tombstones included. The body may be
+    /// left out unless it is asked for.
+    pub(crate) fn newest(&self, prefix: &[u8], at: u64, with_body: bool) -> Result<Option<CachedVersion>> {
+        if let Some(version) = self.cache.get(prefix, at)
+            && (version.body.is_some() || !with_body)
+        {
+            return Ok(Some(version));
+        }
+        self.rocks.newest(prefix, at, |seq, header, body| {
+            let body = Bytes::copy_from_slice(body);
+            self.cache.offer(prefix, at, seq, header, &body);
+            CachedVersion { seq, header, body: Some(body) }
+        })
+    }
+
+    /// Reads the current version of a document.
+    pub(crate) fn get(&self, collection: &CollectionState, id: &[u8]) -> Result<Option<Document>> {
+        collection.check_live()?;
+        if validate_id(id).is_err() {
+            return Ok(None);
+        }
+        let found = self.newest(&encoding::document_prefix(collection.number, id), self.visible().get(), true)?;
+        let present = found.filter(|version| version.header.kind == VersionKind::Document);
+        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
 
     /// Reads a document as of commit `at`.
@@ -342,7 +378,7 @@ impl Inner {
         }
         let prefix = encoding::document_prefix(collection.number, id);
         let found = self.rocks.newest(&prefix, at.get(), |seq, header, body| {
-            (header.kind == VersionKind::Document).then(|| self.document(seq, &header, body))
+            (header.kind == VersionKind::Document).then(|| self.document(seq, &header, Bytes::copy_from_slice(body)))
         })?;
         Ok(found.flatten())
     }

@@ -1,9 +1,9 @@
 //! Many writers at once: no lost update, no half batch, no commit out of order.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use etagdb::{Change, Error, Precondition, ScanRange};
+use etagdb::{Change, Durability, Error, Options, Precondition, ScanRange};
 
 use crate::{Fixture, text};
 
@@ -178,4 +178,55 @@ fn concurrent_writers_share_syncs_and_sequences_have_no_gaps() {
     let stats = fixture.store.stats();
     assert_eq!(stats.commits, (WRITERS * ROUNDS) as u64);
     assert!(stats.groups <= stats.commits, "{stats:?}");
+}
+
+/// Stale read: a reader sees a version that was replaced before the read began. The document cache is so small here
+/// that entries come and go all the time, which is when an old version could be put back into it.
+#[test]
+fn no_read_goes_back_behind_an_acknowledged_write() {
+    const DOCUMENTS: usize = 256;
+    for document_cache_bytes in [0, 16 * 1024, 64 << 20] {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let options = Options::default().durability(Durability::Buffered).document_cache_bytes(document_cache_bytes);
+        let store = options.open(dir.path().join("store")).expect("open");
+        let docs = store.collection("docs").expect("collection");
+        let acknowledged: Vec<AtomicUsize> = (0..DOCUMENTS).map(|_| AtomicUsize::new(0)).collect();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for reader in 0..3 {
+                let (docs, acknowledged, stop) = (&docs, &acknowledged, &stop);
+                scope.spawn(move || {
+                    for n in reader.. {
+                        if stop.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        let id = n % DOCUMENTS;
+                        let least = acknowledged[id].load(Ordering::SeqCst);
+                        let found = docs.get(id.to_string()).expect("get");
+                        let value = found.map_or(0, |document| number(&document.body));
+                        assert!(value >= least, "{value} was read after {least} was acknowledged");
+                    }
+                });
+            }
+            let writers: Vec<_> = (0..2)
+                .map(|writer| {
+                    let (docs, acknowledged) = (&docs, &acknowledged);
+                    scope.spawn(move || {
+                        for value in 1..=ROUNDS {
+                            for id in (writer..DOCUMENTS).step_by(2) {
+                                docs.put(id.to_string(), value.to_string(), Precondition::Any).expect("put");
+                                acknowledged[id].store(value, Ordering::SeqCst);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for writer in writers {
+                writer.join().expect("joined");
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+        let stats = store.stats();
+        assert_eq!(stats.cache_hits > 0, document_cache_bytes > 0, "{stats:?}");
+    }
 }
