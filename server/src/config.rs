@@ -72,7 +72,8 @@ impl Config {
     /// when a limit is zero.
     pub(crate) fn validate(&self) -> Result<MasterKey, ServeError> {
         let text = match &self.key {
-            Some(text) => text.as_str(),
+            // Trimmed as the key's reader trims it, so that a space does not make the well-known key look like another.
+            Some(text) => text.trim(),
             None => MasterKey::EMULATOR,
         };
         if text == MasterKey::EMULATOR && !self.listen.ip().is_loopback() {
@@ -149,6 +150,8 @@ mod tests {
         assert!(everywhere.validate().unwrap_err().to_string().contains("well-known key"));
         let named = Config { key: Some(MasterKey::EMULATOR.to_owned()), ..everywhere.clone() };
         assert!(named.validate().is_err(), "naming the key does not make it secret");
+        let spaced = Config { key: Some(format!(" {}\n", MasterKey::EMULATOR)), ..everywhere.clone() };
+        assert!(spaced.validate().is_err(), "nor does a space");
         let own = Config { key: Some("c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IQ==".to_owned()), ..everywhere };
         assert!(own.validate().is_ok());
         assert!(Config::default().validate().is_ok());

@@ -57,7 +57,7 @@ impl Place {
                 self.key = key.to_vec();
                 self.passed = 0;
             }
-            Some(start) if self.passed > 0 && self.key == start => self.passed += 1,
+            Some(start) if self.passed > 0 && self.key == start => self.passed = self.passed.saturating_add(1),
             Some(start) => {
                 self.key = start.to_vec();
                 self.passed = 1;

@@ -14,6 +14,8 @@ use crate::status::{ApiError, COLLECTION_RID_MISMATCH, Kind, SESSION_NOT_AVAILAB
 
 /// Most documents on one page when the client leaves the choice to the server.
 pub(crate) const PAGE_ITEMS_DEFAULT: usize = 1000;
+/// Most documents on one page whatever the client asks for; a page may always be shorter than asked.
+const PAGE_ITEMS_MAX: i64 = 10_000;
 
 const PARTITION_KEY: &str = "x-ms-documentdb-partitionkey";
 const PARTITION_KEY_RANGE: &str = "x-ms-documentdb-partitionkeyrangeid";
@@ -168,7 +170,7 @@ impl<'a> Headers<'a> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         match text.parse::<i64>() {
             Ok(-1) => Ok(None),
-            Ok(count) if count > 0 => Ok(Some(usize::try_from(count).unwrap_or(usize::MAX))),
+            Ok(count) if count > 0 => Ok(usize::try_from(count.min(PAGE_ITEMS_MAX)).ok()),
             _ => Err(ApiError::bad_request(format!(
                 "The value {text:?} specified for the header '{name}' is invalid: it must be -1 or a positive integer."
             ))),
@@ -343,9 +345,14 @@ mod tests {
 
     #[test]
     fn page_sizes() {
-        for (value, expected) in
-            [("-1", Ok(None)), ("7", Ok(Some(7))), ("0", Err(())), ("-2", Err(())), ("many", Err(()))]
-        {
+        for (value, expected) in [
+            ("-1", Ok(None)),
+            ("7", Ok(Some(7))),
+            ("9999999999", Ok(Some(10_000))),
+            ("0", Err(())),
+            ("-2", Err(())),
+            ("many", Err(())),
+        ] {
             let mut map = HeaderMap::new();
             map.insert("x-ms-max-item-count", HeaderValue::from_static(value));
             assert_eq!(Headers(&map).page_items().map_err(|_| ()), expected, "{value}");
