@@ -117,7 +117,7 @@ impl Service {
     /// Says what a request's head asks for, if its sender may ask.
     pub(crate) fn admit(&self, parts: &Parts) -> Result<Route, ApiError> {
         headers::check_host(parts)?;
-        let target = routes::parse(parts.uri.path())?;
+        let target = routes::parse(parts.uri.path(), parts.uri.query())?;
         let open = match target.route {
             Route::Health => true,
             Route::Metrics => self.open_metrics,
