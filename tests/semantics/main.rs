@@ -1,5 +1,6 @@
 //! What the engine promises, one claim per test. Modules by the promise; everything goes through the public API.
 
+mod anomalies;
 mod batches;
 mod collections;
 mod concurrency;
@@ -9,6 +10,7 @@ mod model;
 mod preconditions;
 mod scans;
 mod snapshots;
+mod transactions;
 
 use etagdb::{Collection, Store};
 
