@@ -440,8 +440,8 @@ impl Inner {
         for (submission, result) in group.iter().zip(&results) {
             match (&submission.work, result) {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
-                (Work::Writes(writes), Ok(written)) => self.cache_written(writes, written),
-                (Work::Writes(_), Err(_)) => {}
+                (Work::Writes(writes, _), Ok(written)) => self.cache_written(writes, written),
+                (Work::Writes(..), Err(_)) => {}
             }
         }
         self.queue.groups.fetch_add(1, Ordering::Relaxed);

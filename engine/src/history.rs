@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+
 use crate::batch::validate_id;
 use crate::collection::{Collection, CollectionState};
 use crate::commit::created_seq;
@@ -329,7 +331,8 @@ impl Inner {
             && found == key
         {
             let (header, body) = VersionHeader::decode(value)?;
-            return Ok((header.kind == VersionKind::Document).then(|| self.document(seq.get(), &header, body)));
+            return Ok((header.kind == VersionKind::Document)
+                .then(|| self.document(seq.get(), &header, Bytes::copy_from_slice(body))));
         }
         // The version is not there. The feed tells whether it ever was.
         let feed = self.rocks.feed(seq.get(), seq.get());
@@ -362,7 +365,8 @@ impl Inner {
         if let Some((key, value)) = cursor.row()? {
             (_, found_seq) = encoding::split_version_key(key)?;
             let (header, body) = VersionHeader::decode(value)?;
-            found = (header.kind == VersionKind::Document).then(|| self.document(found_seq, &header, body));
+            found = (header.kind == VersionKind::Document)
+                .then(|| self.document(found_seq, &header, Bytes::copy_from_slice(body)));
         }
         cursor.seek_back(&version_key(prefix, at.get() + 1));
         if let Some((key, value)) = cursor.row()? {

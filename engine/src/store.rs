@@ -394,10 +394,16 @@ impl Inner {
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
-        let found = self.rocks.newest(&prefix, at.get(), |seq, header, body| {
-            (header.kind == VersionKind::Document).then(|| self.document(seq, &header, Bytes::copy_from_slice(body)))
-        })?;
-        Ok(found.flatten())
+        // The cache has newest versions only. One that is old enough for `at` is the one that was the newest then.
+        let found = match self.cache.get(&prefix, at.get()).filter(|version| version.body.is_some()) {
+            Some(version) => Some(version),
+            None => self.rocks.newest(&prefix, at.get(), |seq, header, body| {
+                let body = (header.kind == VersionKind::Document).then(|| Bytes::copy_from_slice(body));
+                CachedVersion { seq, header, body }
+            })?,
+        };
+        let present = found.filter(|version| version.header.kind == VersionKind::Document);
+        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
 
     /// Scans a collection as of commit `at`, or as it is now.
