@@ -9,6 +9,7 @@ mod limits;
 mod model;
 mod preconditions;
 mod scans;
+mod serializability;
 mod snapshots;
 mod transactions;
 
