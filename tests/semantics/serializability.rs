@@ -130,22 +130,25 @@ impl Recorder {
         self.history().push(Happened { after, place, writes, steps });
     }
 
-    fn act(&self, random: &mut Random) {
+    /// Does something, within so many transactions of this thread that are under way.
+    fn act(&self, random: &mut Random, within: usize) {
         match random.below(8) {
             0 => self.batch(random),
             1 => self.update(random),
             2 => self.single(random),
-            _ => self.transaction(random),
+            _ => self.transaction(random, within),
         }
     }
 
-    fn transaction(&self, random: &mut Random) {
+    fn transaction(&self, random: &mut Random, within: usize) {
         let after = self.acknowledged();
         let mut txn = self.store.begin();
         let mut steps = Vec::new();
         let mut writes = false;
         for _ in 0..=random.below(4) {
-            match random.below(9) {
+            match random.below(10) {
+                // Old snapshots meet new ones in one group.
+                9 if within < 3 => self.act(random, within + 1),
                 0..=2 => steps.push(self.read(&txn, random.id())),
                 3 | 4 => steps.push(self.scan(&txn, random.id(), random.below(5) as usize + 1)),
                 5 if writes => {
@@ -235,7 +238,7 @@ fn random_transactions(durability: Durability, threads: u64, rounds: usize) {
             scope.spawn(move || {
                 let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (thread + 1));
                 for _ in 0..rounds {
-                    recorder.act(&mut random);
+                    recorder.act(&mut random, 0);
                 }
             });
         }
