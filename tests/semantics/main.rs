@@ -5,6 +5,7 @@ mod batches;
 mod collections;
 mod concurrency;
 mod etags;
+mod history;
 mod limits;
 mod model;
 mod preconditions;
