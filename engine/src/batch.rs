@@ -172,7 +172,7 @@ impl<'a> WriteBatch<'a> {
         if let Some(message) = self.invalid {
             return Err(Error::Invalid(message));
         }
-        self.store.commit(self.operations)
+        self.store.commit(self.operations, None)
     }
 
     fn add(&mut self, collection: &Collection, id: &[u8], action: Action<'a>) -> &mut Self {

@@ -13,6 +13,9 @@
 //!    writer that has queued meanwhile to lead the next group. With an empty queue the leadership lapses: a lone
 //!    writer never hands over to another thread.
 //!
+//! A transaction's batch brings along what it read elsewhere. The leader, whose place in the commit order is the
+//! transaction's, refuses it if any of that has changed since (see `reads`); the others of the group go on.
+//!
 //! # Why it is right
 //!
 //! * *Judge and write are one atomic step.* Between the judgement and the publication nobody else can write the same
@@ -51,6 +54,7 @@ use crate::collection::CollectionState;
 use crate::document::{Document, Written};
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
+use crate::reads::{Reads, Validator};
 use crate::rocks::Rows;
 use crate::store::Inner;
 use crate::{CommitSeq, Etag, Precondition, clock};
@@ -79,14 +83,15 @@ struct Submission {
 }
 
 enum Work {
-    Writes(Vec<JudgedWrite>),
+    /// A batch; and, of a transaction, what it read and did not write.
+    Writes(Vec<JudgedWrite>, Option<Reads>),
     Drop(Arc<CollectionState>),
 }
 
 impl Work {
     fn bytes(&self) -> usize {
         match self {
-            Work::Writes(writes) => writes.iter().map(|write| write.body.len()).sum(),
+            Work::Writes(writes, _) => writes.iter().map(|write| write.body.len()).sum(),
             Work::Drop(_) => 0,
         }
     }
@@ -189,8 +194,9 @@ struct CurrentDocument {
 }
 
 impl Inner {
-    /// Carries out a batch: all of it, or none of it.
-    pub(crate) fn commit(&self, operations: Vec<Operation<'_>>) -> Result<Vec<Option<Written>>> {
+    /// Carries out a batch: all of it, or none of it. Given what a transaction read, only if nothing of that has
+    /// changed when the batch gets its place in the commit order.
+    pub(crate) fn commit(&self, operations: Vec<Operation<'_>>, reads: Option<Reads>) -> Result<Vec<Option<Written>>> {
         if IN_UPDATE.get() {
             return Err(Error::invalid("a write inside an update closure would wait for itself"));
         }
@@ -198,11 +204,11 @@ impl Inner {
         let mut results = vec![None; operations.len()];
         let guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
         let writes = self.judge(operations)?;
-        if writes.is_empty() {
+        if writes.is_empty() && reads.is_none() {
             return Ok(results);
         }
         let positions: Vec<usize> = writes.iter().map(|write| write.position).collect();
-        let written = self.submit(Work::Writes(writes))?;
+        let written = self.submit(Work::Writes(writes, reads))?;
         drop(guards);
         for (position, written) in positions.into_iter().zip(written) {
             results[position] = Some(written);
@@ -381,20 +387,29 @@ impl Inner {
         let mut next = first;
         let mut dropped: Vec<CollectionNumber> = Vec::new();
         let mut results = Vec::with_capacity(group.len());
+        let reads = group.iter().filter_map(|submission| match &submission.work {
+            Work::Writes(_, reads) => reads.as_ref(),
+            Work::Drop(_) => None,
+        });
+        let mut validator = Validator::new(self, reads, clock.last_assigned);
         for submission in group {
             let result = match &submission.work {
-                Work::Writes(writes) => {
+                Work::Writes(writes, reads) => {
                     let gone = |write: &&JudgedWrite| {
                         write.collection.check_live().is_err() || dropped.contains(&write.collection.number)
                     };
-                    match writes.iter().find(gone) {
+                    let valid = match writes.iter().find(gone) {
                         Some(write) => Err(write.collection.dropped_error()),
-                        None => {
-                            let written = self.encode(&mut rows, writes, next, time_ms, epoch.number);
-                            next += writes.len() as u64;
-                            Ok(written)
+                        None => reads.as_ref().map_or(Ok(()), |reads| validator.check(reads, &dropped)),
+                    };
+                    valid.map(|()| {
+                        let written = self.encode(&mut rows, writes, next, time_ms, epoch.number);
+                        next += writes.len() as u64;
+                        for (write, written) in writes.iter().zip(&written) {
+                            validator.note(&write.prefix, written.seq, write.kind, written.etag);
                         }
-                    }
+                        written
+                    })
                 }
                 Work::Drop(collection) if collection.check_live().is_err() => Err(collection.dropped_error()),
                 Work::Drop(collection) => {
@@ -415,7 +430,8 @@ impl Inner {
         clock.last_assigned = next - 1;
         if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
             let fail = self.health.after_failed_write(error);
-            return results.into_iter().map(|result| result.and_then(|_| Err(fail()))).collect();
+            // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
+            return results.into_iter().map(|_| Err(fail())).collect();
         }
         clock.last_time_ms = time_ms;
         if next > first && epoch.is_new {
@@ -424,8 +440,8 @@ impl Inner {
         for (submission, result) in group.iter().zip(&results) {
             match (&submission.work, result) {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
-                (Work::Writes(writes), Ok(written)) => self.cache_written(writes, written),
-                (Work::Writes(_), Err(_)) => {}
+                (Work::Writes(writes, _), Ok(written)) => self.cache_written(writes, written),
+                (Work::Writes(..), Err(_)) => {}
             }
         }
         self.queue.groups.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::{Etag, Precondition};
+use crate::{CommitSeq, Etag, Precondition};
 
 /// The engine's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,7 +20,8 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A precondition failed. Nothing was written. Read the document again and decide anew.
+    /// A precondition failed, or what a transaction read has changed. Nothing was written. Read the document again and
+    /// decide anew.
     Conflict(Box<Conflict>),
     /// An [`update`](crate::WriteBatch::update) closure refused. Nothing was written. The closure's owner knows why.
     Aborted {
@@ -30,6 +31,13 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
+    /// Retention has dropped what was asked for. Nothing was written. What there was can not be read any more; ask for
+    /// `oldest` or a later state.
+    VersionDropped {
+        /// The oldest commit sequence that can still be asked for: of the document, or of the store where a snapshot
+        /// was asked for.
+        oldest: CommitSeq,
+    },
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -70,6 +78,9 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
+            Error::VersionDropped { oldest } => {
+                write!(f, "retention has dropped that version; the oldest that can still be read is of commit {oldest}")
+            }
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }
@@ -114,17 +125,17 @@ impl Error {
     }
 }
 
-/// A precondition that failed: which, and what is there instead.
+/// A precondition that failed, or a transaction's read that no longer holds: which, and what is there instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conflict {
-    /// The position of the operation in its batch, from 0; 0 for a single write.
+    /// The position of the operation in its batch, from 0; 0 for a single write and for a transaction.
     pub position: usize,
     /// The collection's name.
     pub collection: String,
     /// The document's id.
     pub id: Bytes,
-    /// What the caller asked to be true.
+    /// What the caller asked to be true; for a document that a transaction read, by itself or in a range, what it read.
     pub expected: Precondition,
     /// The current version's etag, `None` when there is no such document, and [`Etag::NEVER`] when an earlier
     /// operation of the same batch wrote it (its etag does not exist yet).

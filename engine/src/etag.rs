@@ -32,6 +32,11 @@ impl Etag {
     pub(crate) fn new(epoch: u64, seq: CommitSeq) -> Etag {
         Etag(u128::from(epoch) << 64 | u128::from(seq.0))
     }
+
+    /// The commit sequence of the write that this names, if it names one of this store.
+    pub(crate) fn seq(self) -> CommitSeq {
+        CommitSeq(self.0 as u64)
+    }
 }
 
 impl fmt::Display for Etag {

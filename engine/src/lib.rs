@@ -28,6 +28,8 @@
 //! * [`Store`] and [`Options`] open a directory; [`Collection`] reads and writes single documents.
 //! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
 //! * [`Collection::update`] is read-modify-write without a retry loop.
+//! * [`Store::transact`] reads and writes any documents as if nobody else did; [`Transaction`] says how.
+//! * [`Collection::get_as_of`], [`Store::snapshot_at`] and [`Collection::history`] read what was, by etag, commit or time.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
@@ -48,13 +50,16 @@ mod error;
 mod etag;
 mod flusher;
 mod health;
+mod history;
 mod options;
 mod precondition;
+mod reads;
 mod rocks;
 mod scan;
 mod snapshot;
 mod store;
 mod stripes;
+mod transaction;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
@@ -64,8 +69,10 @@ pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
+pub use history::{AsOf, History, Version};
 pub use options::{Durability, Options};
 pub use precondition::Precondition;
 pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
+pub use transaction::{Committed, MAX_TRANSACTION_ATTEMPTS, Transaction, TransactionScan};

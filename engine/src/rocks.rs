@@ -150,6 +150,17 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over the feed rows of the commits `from` to `to`, both included, before the first.
+    pub(crate) fn feed(&self, from: u64, to: u64) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        if let Some(end) = to.checked_add(1) {
+            options.set_iterate_upper_bound(encoding::feed_key(end));
+        }
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(FEED), options);
+        raw.seek(encoding::feed_key(from));
+        Cursor { raw }
+    }
+
     /// Gives the disk space of a dropped collection back soon: whole files at once, the rest at compaction.
     pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.family(VERSIONS), start, end).map_err(failure)
@@ -181,7 +192,7 @@ impl Rocks {
     }
 }
 
-/// A position among version rows. It sees the rows that were there when it was made, and no others.
+/// A position among the rows of a family. It sees the rows that were there when it was made, and no others.
 pub(crate) struct Cursor<'a> {
     raw: DBRawIterator<'a>,
 }
@@ -203,6 +214,11 @@ impl Cursor<'_> {
 
     pub(crate) fn seek(&mut self, key: &[u8]) {
         self.raw.seek(key);
+    }
+
+    /// Goes to the last row at or before `key`, wherever the cursor began.
+    pub(crate) fn seek_back(&mut self, key: &[u8]) {
+        self.raw.seek_for_prev(key);
     }
 }
 

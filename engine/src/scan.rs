@@ -88,7 +88,7 @@ impl ScanRange {
     }
 
     /// The version keys that the range covers: from the first to before the second.
-    fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
         let number = collection.number;
         let start = match &self.start {
             Bound::Unbounded => encoding::collection_start(number).to_vec(),

@@ -41,6 +41,10 @@ impl Snapshot {
         Snapshot { store, seq }
     }
 
+    pub(crate) fn store(&self) -> &Arc<Inner> {
+        &self.store
+    }
+
     /// The commit sequence that this snapshot reads at.
     pub fn seq(&self) -> CommitSeq {
         self.seq
@@ -66,7 +70,7 @@ impl Snapshot {
         self.store.scan_at(collection.state(), range, Some(self.seq))
     }
 
-    fn check_store(&self, collection: &Collection) -> Result<()> {
+    pub(crate) fn check_store(&self, collection: &Collection) -> Result<()> {
         if collection.belongs_to(&self.store) {
             return Ok(());
         }

@@ -29,7 +29,7 @@ use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
 use crate::watermark::Watermark;
-use crate::{CommitSeq, Etag, clock};
+use crate::{AsOf, CommitSeq, Etag, clock};
 
 /// A persistent store of versioned documents in collections.
 ///
@@ -252,20 +252,37 @@ impl Store {
         Snapshot::new(Arc::clone(&self.inner), || self.inner.visible())
     }
 
-    /// Takes a snapshot of the whole store as it was after commit `seq`. A batch is never split: in the middle of
-    /// one, the snapshot is of the state after it, and [`Snapshot::seq`] says so.
+    /// Takes a snapshot of the whole store as it was after a commit sequence, after the write that an etag names, or at
+    /// a time (see [`AsOf`]). A batch is never split: in the middle of one, the snapshot is of the state after it, and
+    /// [`Snapshot::seq`] says so.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::Io`] and [`Error::Corruption`] when the
-    /// commit order cannot be read.
-    pub fn snapshot_at(&self, seq: CommitSeq) -> Result<Snapshot> {
-        let newest = self.inner.visible();
-        if seq > newest {
-            return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
-        }
-        let end = CommitSeq::new(self.inner.rocks.end_of_batch(seq.get())?);
-        Ok(Snapshot::new(Arc::clone(&self.inner), || end))
+    /// [`Error::Invalid`] for a sequence that is not committed yet, a time to come, or an etag of another store;
+    /// [`Error::VersionDropped`] for a state that retention no longer keeps; [`Error::Io`] and [`Error::Corruption`]
+    /// when the commit order cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::Precondition;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let carts = store.collection("carts")?;
+    /// let first = carts.put("ana", "1 pen", Precondition::Any)?;
+    /// carts.put("ana", "2 pens", Precondition::Any)?;
+    /// let then = store.snapshot_at(first.seq)?;
+    /// assert_eq!(then.get(&carts, "ana")?.expect("there").body, "1 pen");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot_at(&self, as_of: impl Into<AsOf>) -> Result<Snapshot> {
+        let inner = &self.inner;
+        let seq = inner.resolve(as_of.into())?;
+        // Held first, asked afterwards: retention cannot drop what it needs in between.
+        let snapshot = Snapshot::new(Arc::clone(inner), || seq);
+        inner.check_horizon(seq)?;
+        Ok(snapshot)
     }
 
     /// The newest visible commit; 0 in a store without commits.
@@ -377,10 +394,16 @@ impl Inner {
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
-        let found = self.rocks.newest(&prefix, at.get(), |seq, header, body| {
-            (header.kind == VersionKind::Document).then(|| self.document(seq, &header, Bytes::copy_from_slice(body)))
-        })?;
-        Ok(found.flatten())
+        // The cache has newest versions only. One that is old enough for `at` is the one that was the newest then.
+        let found = match self.cache.get(&prefix, at.get()).filter(|version| version.body.is_some()) {
+            Some(version) => Some(version),
+            None => self.rocks.newest(&prefix, at.get(), |seq, header, body| {
+                let body = (header.kind == VersionKind::Document).then(|| Bytes::copy_from_slice(body));
+                CachedVersion { seq, header, body }
+            })?,
+        };
+        let present = found.filter(|version| version.header.kind == VersionKind::Document);
+        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
 
     /// Scans a collection as of commit `at`, or as it is now.

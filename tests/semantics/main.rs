@@ -1,14 +1,18 @@
 //! What the engine promises, one claim per test. Modules by the promise; everything goes through the public API.
 
+mod anomalies;
 mod batches;
 mod collections;
 mod concurrency;
 mod etags;
+mod history;
 mod limits;
 mod model;
 mod preconditions;
 mod scans;
+mod serializability;
 mod snapshots;
+mod transactions;
 
 use etagdb::{Collection, Store};
 
