@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::{Etag, Precondition};
+use crate::{CommitSeq, Etag, Precondition};
 
 /// The engine's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,6 +30,17 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
+    /// Retention has dropped some of what was asked for. Nothing was written. Begin at `oldest` or later; what a
+    /// change feed misses by that is in a snapshot taken first.
+    NotRetained {
+        /// The commit sequence asked for.
+        asked: CommitSeq,
+        /// The oldest one from which on everything is still there.
+        oldest: CommitSeq,
+    },
+    /// The store was closed: a change feed outlived every other handle. Nothing was written. Stop; or open the store
+    /// again and go on from the feed's position.
+    Closed,
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -70,6 +81,10 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
+            Error::NotRetained { asked, oldest } => {
+                write!(f, "retention has dropped commits after {asked}: the oldest position it keeps is {oldest}")
+            }
+            Error::Closed => f.write_str("the store was closed"),
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }

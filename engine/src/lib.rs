@@ -29,6 +29,8 @@
 //! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
 //! * [`Collection::update`] is read-modify-write without a retry loop.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
+//! * [`ChangeFeed`] tells what was committed, in order, and wakes who waits for more; [`Store::register_cursor`] keeps a
+//!   reader's place.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
@@ -37,9 +39,11 @@
 
 mod batch;
 mod cache;
+mod changes;
 mod clock;
 mod collection;
 mod commit;
+mod cursors;
 mod directory;
 mod document;
 mod encoding;
@@ -49,17 +53,21 @@ mod etag;
 mod flusher;
 mod health;
 mod options;
+mod pages;
 mod precondition;
 mod rocks;
 mod scan;
 mod snapshot;
 mod store;
 mod stripes;
+mod visible;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
+pub use changes::{ChangeFeed, ChangeKind, FeedEntry, FeedMode, FeedPage, FeedStart, PreviousVersion};
 pub use clock::{Clock, SystemClock};
 pub use collection::Collection;
+pub use cursors::FeedCursor;
 pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result};
@@ -69,3 +77,4 @@ pub use precondition::Precondition;
 pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
+pub use visible::Ready;

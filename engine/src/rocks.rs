@@ -97,19 +97,21 @@ impl Rocks {
     /// The sequence at which the batch that wrote `seq` ends; `seq` itself where nothing was written at it.
     pub(crate) fn end_of_batch(&self, seq: u64) -> Result<u64> {
         let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
-        iterator.seek(encoding::feed_key(seq));
-        let mut end = seq;
-        while let Some((key, value)) = iterator.item() {
-            let row = encoding::feed_position(key, value)?;
-            // A batch has consecutive sequences, so a gap is nobody's.
-            if row.seq != end || row.last {
-                break;
-            }
-            end += 1;
-            iterator.next();
-        }
-        iterator.status().map_err(failure)?;
-        Ok(end)
+        iterator.seek_for_prev(encoding::feed_key(seq));
+        let Some((key, value)) = iterator.item() else {
+            iterator.status().map_err(failure)?;
+            return Ok(seq);
+        };
+        Ok(encoding::feed_position(key, value)?.end.max(seq))
+    }
+
+    /// A cursor over the feed rows of the sequences `first..=last`, before the first.
+    pub(crate) fn feed(&self, first: u64, last: u64) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(encoding::feed_key(last.saturating_add(1)));
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(FEED), options);
+        raw.seek(encoding::feed_key(first));
+        Cursor { raw }
     }
 
     /// Shows `look` the newest version at or below `at` of the document with this prefix, if there is one.
@@ -181,7 +183,7 @@ impl Rocks {
     }
 }
 
-/// A position among version rows. It sees the rows that were there when it was made, and no others.
+/// A position among the rows of a family. It sees the rows that were there when it was made, and no others.
 pub(crate) struct Cursor<'a> {
     raw: DBRawIterator<'a>,
 }
