@@ -13,6 +13,7 @@ use crate::document::Document;
 use crate::encoding::{self, CollectionNumber};
 use crate::error::{Error, Result};
 use crate::pages;
+use crate::scan::ScanRange;
 use crate::store::{Inner, Store};
 use crate::visible::{Ready, Scope, Visible};
 use crate::{CommitSeq, Etag, clock};
@@ -157,8 +158,9 @@ impl FeedPage {
 /// one page. What is in dropped collections is passed over.
 ///
 /// [`read`](ChangeFeed::read) tells what there is now and returns at once. To tail a feed, wait for more in one of
-/// three ways, none of which polls: [`wait`](ChangeFeed::wait) with a timeout, the iterator, which blocks for as long
-/// as it takes, and the future [`ready`](ChangeFeed::ready). Commits in other collections wake nobody.
+/// three ways, none of which polls: [`wait`](ChangeFeed::wait) with a timeout, the iterator [`tail`](ChangeFeed::tail),
+/// which blocks for as long as it takes, and the future [`ready`](ChangeFeed::ready). Commits in other collections wake
+/// nobody.
 ///
 /// A feed has no state but its position: keep [`FeedPage::position`] wherever the results of the work go, and begin
 /// there after a restart. A page that was read and not dealt with comes again. Nothing is kept for a feed: where
@@ -203,6 +205,7 @@ pub struct ChangeFeed {
 pub(crate) struct Request {
     pub(crate) scope: Scope,
     pub(crate) mode: FeedMode,
+    pub(crate) ids: Option<ScanRange>,
     pub(crate) previous_images: bool,
     pub(crate) page_entries: usize,
     pub(crate) page_bytes: usize,
@@ -248,6 +251,7 @@ impl ChangeFeed {
         let request = Request {
             scope,
             mode,
+            ids: None,
             previous_images: mode == FeedMode::All,
             page_entries: ChangeFeed::PAGE_ENTRIES,
             page_bytes: ChangeFeed::PAGE_BYTES,
@@ -255,6 +259,13 @@ impl ChangeFeed {
         };
         request.check(store, position)?;
         Ok(ChangeFeed { store: Arc::downgrade(store), visible: Arc::clone(&store.visible), request, position })
+    }
+
+    /// Tells only of documents whose ids are in `range`. What is left out is not read. The rest of a batch still comes
+    /// whole, and [`ready`](ChangeFeed::ready) may resolve for what is left out.
+    pub fn ids(mut self, range: ScanRange) -> ChangeFeed {
+        self.request.ids = Some(range);
+        self
     }
 
     /// Most entries in a page. Default: [`PAGE_ENTRIES`](ChangeFeed::PAGE_ENTRIES); 0 counts as 1. A batch is never
@@ -310,6 +321,39 @@ impl ChangeFeed {
         self.wait_until(clock::deadline(timeout))
     }
 
+    /// The pages of the feed from here on, each as soon as there is something in it: an iterator that blocks for as
+    /// long as that takes, and ends only when the store is closed. After an error it tries the same page again, so
+    /// leave the loop on an error that does not pass. Errors as [`read`](ChangeFeed::read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::{FeedMode, FeedStart, Precondition};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let carts = store.collection("carts")?;
+    /// let mut feed = carts.changes(FeedMode::All, FeedStart::Now)?;
+    /// let (sender, changed) = std::sync::mpsc::channel();
+    /// let reader = std::thread::spawn(move || {
+    ///     for page in feed.tail() {
+    ///         for entry in page?.entries {
+    ///             let _ = sender.send(entry.id);
+    ///         }
+    ///     }
+    ///     Ok::<_, etagdb::Error>(feed.position())
+    /// });
+    /// let last = carts.put("ana", "1 pen", Precondition::Absent)?.seq;
+    /// assert_eq!(changed.recv()?, "ana");
+    /// // The last handles go, the store closes, and the loop ends.
+    /// drop((store, carts));
+    /// assert_eq!(reader.join().expect("no panic")?, last);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tail(&mut self) -> Tail<'_> {
+        Tail { feed: self }
+    }
+
     /// A future that resolves when there may be something to read; [`read`](ChangeFeed::read) then tells. It may
     /// resolve for nothing, so wait again after an empty page.
     ///
@@ -357,13 +401,17 @@ impl ChangeFeed {
     }
 }
 
-/// The pages of the feed, each as soon as there is something in it: blocks for as long as that takes. Ends when the
-/// store is closed, and never otherwise. After an error it tries the same page again.
-impl Iterator for ChangeFeed {
+/// The pages of a feed, each as soon as there is something in it. Made by [`ChangeFeed::tail`].
+#[derive(Debug)]
+pub struct Tail<'a> {
+    feed: &'a mut ChangeFeed,
+}
+
+impl Iterator for Tail<'_> {
     type Item = Result<FeedPage>;
 
     fn next(&mut self) -> Option<Result<FeedPage>> {
-        match self.wait_until(None) {
+        match self.feed.wait_until(None) {
             Err(Error::Closed) => None,
             page => Some(page),
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::CommitSeq;
+use crate::cache::CachedVersion;
 use crate::changes::{ChangeKind, FeedEntry, FeedMode, FeedPage, PreviousVersion, Request};
 use crate::collection::CollectionState;
 use crate::document::Document;
@@ -109,7 +110,9 @@ impl Page<'_> {
                 return Ok(Window { end, is_last: false, ..window });
             }
             end = Some(position.end);
-            if let Some(collection) = request.in_scope(self.store, row.collection) {
+            if let Some(collection) = request.in_scope(self.store, row.collection)
+                && request.ids.as_ref().is_none_or(|ids| ids.contains(row.id))
+            {
                 window.rows.push(Row {
                     seq: position.seq,
                     end: position.end,
@@ -152,18 +155,8 @@ impl Page<'_> {
     /// What a row has to tell; `None` when it is not for this feed after all.
     fn entry(&mut self, request: &Request, row: &Row) -> Result<Option<FeedEntry>> {
         let prefix = encoding::document_prefix(row.collection.number, &row.id);
-        let at = match request.mode {
-            FeedMode::Latest => self.newest.get(),
-            FeedMode::All => row.seq,
-        };
-        let found = self.store.rocks.newest(&prefix, at, |seq, header, body| {
-            // The body of another version is not even copied.
-            let document = (seq == row.seq && header.kind == VersionKind::Document)
-                .then(|| self.store.document(seq, &header, body));
-            (seq, header, document)
-        })?;
-        let (header, document) = match found {
-            Some((seq, header, document)) if seq == row.seq => (header, document),
+        let (header, body) = match self.version(request.mode, row, &prefix)? {
+            Some((seq, header, body)) if seq == row.seq => (header, body),
             Some((seq, ..)) if seq > row.seq => return Ok(None),
             _ => return self.missing(request, row).map(|()| None),
         };
@@ -180,6 +173,7 @@ impl Page<'_> {
             (FeedMode::Latest, _) | (FeedMode::All, ChangeKind::Created) => None,
             (FeedMode::All, _) => Some(self.previous(request, &prefix, &header)?),
         };
+        let is_document = header.kind == VersionKind::Document;
         Ok(Some(FeedEntry {
             seq: CommitSeq::new(row.seq),
             batch_end: CommitSeq::new(row.end),
@@ -187,10 +181,32 @@ impl Page<'_> {
             id: row.id.clone(),
             kind,
             etag: self.store.etag(row.seq),
-            document,
+            document: is_document.then(|| self.store.document(row.seq, &header, body)),
             previous,
             collection: Arc::clone(&row.collection),
         }))
+    }
+
+    /// The version that a row is about, or one that shows that the row is not for this feed: it need not have its body.
+    ///
+    /// Versions in memory are used, but what is read here is not put there: a reader of a long past would wash out
+    /// what others use now.
+    fn version(&self, mode: FeedMode, row: &Row, prefix: &[u8]) -> Result<Option<(u64, VersionHeader, Bytes)>> {
+        if let Some(CachedVersion { seq, header, body }) = self.store.cache.get(prefix, self.newest.get()) {
+            match body {
+                Some(body) if seq == row.seq => return Ok(Some((seq, header, body))),
+                _ if seq > row.seq && mode == FeedMode::Latest => return Ok(Some((seq, header, Bytes::new()))),
+                _ => {}
+            }
+        }
+        let at = match mode {
+            FeedMode::Latest => self.newest.get(),
+            FeedMode::All => row.seq,
+        };
+        self.store.rocks.newest(prefix, at, |seq, header, body| {
+            let body = if seq == row.seq { Bytes::copy_from_slice(body) } else { Bytes::new() };
+            (seq, header, body)
+        })
     }
 
     fn previous(&self, request: &Request, prefix: &[u8], header: &VersionHeader) -> Result<PreviousVersion> {
@@ -200,7 +216,7 @@ impl Page<'_> {
         }
         let document = self.store.rocks.newest(prefix, header.previous, |seq, found, body| {
             let is_it = seq == header.previous && found.kind == VersionKind::Document;
-            is_it.then(|| self.store.document(seq, &found, body))
+            is_it.then(|| self.store.document(seq, &found, Bytes::copy_from_slice(body)))
         })?;
         Ok(PreviousVersion { etag, document: document.flatten() })
     }

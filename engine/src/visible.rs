@@ -196,7 +196,7 @@ impl Ready {
 }
 
 impl Future for Ready {
-    /// [`Error::Closed`] when the store is closed.
+    /// [`Error::Closed`] when the store is closed and nothing was left to read.
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {

@@ -1,14 +1,18 @@
 //! What the engine promises, one claim per test. Modules by the promise; everything goes through the public API.
 
 mod batches;
+mod changes;
 mod collections;
 mod concurrency;
+mod cursors;
 mod etags;
+mod feed_histories;
 mod limits;
 mod model;
 mod preconditions;
 mod scans;
 mod snapshots;
+mod tailing;
 
 use etagdb::{Collection, Store};
 
