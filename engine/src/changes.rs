@@ -485,3 +485,39 @@ impl Inner {
         Ok(CommitSeq::new(low - 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::Precondition;
+
+    /// A reader must not go on in silence over what is not there any more.
+    #[test]
+    fn a_position_that_retention_has_passed_is_refused_by_all_and_taken_by_latest() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(dir.path().join("store")).expect("open");
+        let docs = store.collection("docs").expect("collection");
+        let put = || docs.put("a", "", Precondition::Any).expect("put").seq;
+        let seqs = [put(), put(), put()];
+        let mut overtaken = docs.changes(FeedMode::All, seqs[0]).expect("feed");
+        store.inner.horizon.store(seqs[1].get(), Ordering::SeqCst);
+
+        let is_refusal = |error: Error| {
+            assert!(error.to_string().contains(&format!("oldest position it keeps is {}", seqs[1])), "{error}");
+            matches!(error, Error::NotRetained { asked, oldest } if asked == seqs[0] && oldest == seqs[1])
+        };
+        assert!(overtaken.read().is_err_and(is_refusal));
+        assert_eq!(overtaken.position(), seqs[0], "it stands where it stood");
+        assert!(docs.changes(FeedMode::All, seqs[0]).is_err_and(is_refusal));
+        assert!(matches!(store.changes(FeedMode::All, FeedStart::Beginning), Err(Error::NotRetained { .. })));
+        assert!(store.register_cursor("late", seqs[0]).is_err_and(is_refusal));
+        assert_eq!(store.watermark(), seqs[2], "a refused cursor holds nothing");
+
+        let read =
+            |mode, start: FeedStart| docs.changes(mode, start).expect("feed").read().expect("read").entries.len();
+        assert_eq!(read(FeedMode::All, seqs[1].into()), 1);
+        assert_eq!(read(FeedMode::Latest, FeedStart::Beginning), 1);
+    }
+}

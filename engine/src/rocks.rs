@@ -295,4 +295,22 @@ mod tests {
         std::fs::remove_file(path.join("CURRENT")).expect("remove");
         assert!(Rocks::open(&path, &options, false).is_err());
     }
+
+    /// What retention leaves of a batch still says where the batch ends.
+    #[test]
+    fn any_row_of_a_batch_tells_its_end() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let rocks = Rocks::open(&dir.path().join("rocksdb"), &Options::default(), true).expect("create");
+        let mut rows = Rows::default();
+        // Of the batches 1..=3, 4..=5 and 7, the rows 2, 3 and 4 are dropped. Nothing was ever written at 6.
+        for (seq, rest) in [(1, 2), (5, 0), (7, 0)] {
+            let value = encoding::feed_value(encoding::FeedKind::Created, rest, 0, 1, b"a");
+            rocks.put_feed(&mut rows, &encoding::feed_key(seq), &value);
+        }
+        rocks.write(rows, true).expect("write");
+        let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
+        // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
+        // because nothing is left between the two.
+        assert_eq!(ends, [0, 3, 3, 3, 4, 5, 6, 7, 8]);
+    }
 }
