@@ -46,7 +46,7 @@ struct Page<'a> {
     entries: Vec<FeedEntry>,
     bytes: usize,
     /// Collections that were found dropped before their handles were told.
-    gone: Vec<CollectionNumber>,
+    gone: HashSet<CollectionNumber>,
 }
 
 /// Reads the page after `after`.
@@ -54,13 +54,20 @@ pub(crate) fn read(store: &Inner, request: &mut Request, mut after: CommitSeq) -
     loop {
         let newest = store.visible();
         request.check(store, after)?;
-        let mut page = Page { store, newest, after, entries: Vec::new(), bytes: 0, gone: Vec::new() };
+        let mut page = Page { store, newest, after, entries: Vec::new(), bytes: 0, gone: HashSet::new() };
         // A collection in which nothing has happened costs no look at what happened in others.
         let has_news = store.visible.newest_in(&request.scope) > after.get();
         let position = if has_news { page.fill(request)? } else { newest };
-        // Collections can be dropped, and history can be dropped, while they are read.
-        let Page { mut entries, gone, .. } = page;
-        entries.retain(|entry| !entry.collection.is_dropped() && !gone.contains(&entry.collection.number));
+        // Collections can be dropped, and history can be dropped, while they are read. Each collection is asked once,
+        // so that one that goes this very moment goes with all its entries.
+        let Page { mut entries, mut gone, .. } = page;
+        let mut asked = HashSet::new();
+        for collection in entries.iter().map(|entry| &entry.collection) {
+            if asked.insert(collection.number) && collection.is_dropped() {
+                gone.insert(collection.number);
+            }
+        }
+        entries.retain(|entry| !gone.contains(&entry.collection.number));
         request.check(store, after)?;
         if !entries.is_empty() || position == newest {
             let position_etag = (position.get() > 0).then(|| store.etag(position.get()));
@@ -199,14 +206,13 @@ impl Page<'_> {
                 _ => {}
             }
         }
-        let at = match mode {
-            FeedMode::Latest => self.newest.get(),
-            FeedMode::All => row.seq,
-        };
-        self.store.rocks.newest(prefix, at, |seq, header, body| {
-            let body = if seq == row.seq { Bytes::copy_from_slice(body) } else { Bytes::new() };
-            (seq, header, body)
-        })
+        let copy = |header, body: &[u8]| (row.seq, header, Bytes::copy_from_slice(body));
+        match mode {
+            FeedMode::All => self.store.rocks.version(prefix, row.seq, copy),
+            FeedMode::Latest => self.store.rocks.newest(prefix, self.newest.get(), |seq, header, body| {
+                if seq == row.seq { copy(header, body) } else { (seq, header, Bytes::new()) }
+            }),
+        }
     }
 
     fn previous(&self, request: &Request, prefix: &[u8], header: &VersionHeader) -> Result<PreviousVersion> {
@@ -214,9 +220,9 @@ impl Page<'_> {
         if !request.previous_images {
             return Ok(PreviousVersion { etag, document: None });
         }
-        let document = self.store.rocks.newest(prefix, header.previous, |seq, found, body| {
-            let is_it = seq == header.previous && found.kind == VersionKind::Document;
-            is_it.then(|| self.store.document(seq, &found, Bytes::copy_from_slice(body)))
+        let document = self.store.rocks.version(prefix, header.previous, |previous, body| {
+            let is_document = previous.kind == VersionKind::Document;
+            is_document.then(|| self.store.document(header.previous, &previous, Bytes::copy_from_slice(body)))
         })?;
         Ok(PreviousVersion { etag, document: document.flatten() })
     }
@@ -229,17 +235,18 @@ impl Page<'_> {
         let collection = &row.collection;
         let is_dropped =
             collection.is_dropped() || self.store.rocks.meta(&encoding::collection_key(collection.number))?.is_none();
-        match (is_dropped, &request.scope) {
-            (true, None) => {
-                self.gone.push(collection.number);
-                Ok(())
-            }
-            (true, Some(_)) => Err(collection.dropped_error()),
-            (false, _) => Err(Error::Corruption(format!(
-                "the feed tells of commit {}, and collection {:?} has no version from it",
-                row.seq, collection.name
-            ))),
+        if is_dropped {
+            self.gone.insert(collection.number);
+            return request.scope.as_ref().map_or(Ok(()), |_| Err(collection.dropped_error()));
         }
+        // Retention drops a version and its row in one step too: a superseded one, which `Latest` would not have told.
+        if request.mode == FeedMode::Latest && !self.store.rocks.has_feed_row(row.seq)? {
+            return Ok(());
+        }
+        Err(Error::Corruption(format!(
+            "the feed tells of commit {}, and collection {:?} has no version from it",
+            row.seq, collection.name
+        )))
     }
 }
 

@@ -105,6 +105,12 @@ impl Rocks {
         Ok(encoding::feed_position(key, value)?.end.max(seq))
     }
 
+    /// Whether there is a feed row of this sequence now.
+    pub(crate) fn has_feed_row(&self, seq: u64) -> Result<bool> {
+        let row = self.db.get_pinned_cf(self.family(FEED), encoding::feed_key(seq)).map_err(failure)?;
+        Ok(row.is_some())
+    }
+
     /// A cursor over the feed rows of the sequences `first..=last`, before the first.
     pub(crate) fn feed(&self, first: u64, last: u64) -> Cursor<'_> {
         let mut options = ReadOptions::default();
@@ -139,6 +145,24 @@ impl Rocks {
         }
         let (header, body) = VersionHeader::decode(value)?;
         Ok(Some(look(seq, header, body)))
+    }
+
+    /// Shows `look` the version written at `seq` of the document with this prefix, if it is there.
+    pub(crate) fn version<T>(
+        &self,
+        document_prefix: &[u8],
+        seq: u64,
+        look: impl FnOnce(VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let mut key = Vec::with_capacity(document_prefix.len() + 8);
+        key.extend_from_slice(document_prefix);
+        encoding::push_seq(&mut key, seq);
+        // Cheaper than an iterator, which is made anew for each document.
+        let Some(value) = self.db.get_pinned_cf(self.family(VERSIONS), &key).map_err(failure)? else {
+            return Ok(None);
+        };
+        let (header, body) = VersionHeader::decode(&value)?;
+        Ok(Some(look(header, body)))
     }
 
     /// A cursor over version rows with `start <= key < end`, before the first.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -357,4 +357,49 @@ fn no_wake_up_is_lost() {
         }
     });
     assert_eq!(fixture.store.last_commit().get(), ROUNDS);
+}
+
+/// A collection that goes while its changes are read goes as a whole: no batch shows a part of what it did there.
+#[test]
+fn a_drop_in_the_middle_of_a_read_does_no_harm() {
+    const ROUNDS: usize = 40;
+    let fixture = Fixture::new();
+    let docs = fixture.collection("docs");
+    let store = &fixture.store;
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for mode in [FeedMode::All, FeedMode::Latest] {
+            let is_done = &is_done;
+            scope.spawn(move || {
+                let mut looks = 0;
+                while looks == 0 || !is_done.load(Ordering::SeqCst) {
+                    let mut feed = store.changes(mode, FeedStart::Beginning).expect("feed").page_entries(50);
+                    for page in drain(&mut feed) {
+                        for batch in page.batches() {
+                            let of_dropped = batch.iter().filter(|entry| entry.collection() != "docs").count();
+                            assert!(of_dropped == 0 || of_dropped == 10, "{of_dropped} of 10");
+                            assert!(mode == FeedMode::Latest || batch.len() == of_dropped + 1);
+                        }
+                    }
+                    looks += 1;
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            let goes = store.collection(&format!("goes {round}")).expect("collection");
+            for n in 0..5 {
+                let mut batch = store.batch();
+                batch.put(&docs, "a", "", Precondition::Any);
+                for part in 0..10 {
+                    batch.put(&goes, format!("{n} {part}"), "", Precondition::Any);
+                }
+                batch.commit().expect("commit");
+            }
+            store.drop_collection(goes.name()).expect("drop");
+        }
+        is_done.store(true, Ordering::SeqCst);
+    });
+    let page = store.changes(FeedMode::All, FeedStart::Beginning).expect("feed").read().expect("read");
+    assert!(page.entries.iter().all(|entry| entry.collection() == "docs"));
+    assert_eq!(page.entries.len(), ROUNDS * 5);
 }
