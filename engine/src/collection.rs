@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::batch::{Abort, Change, WriteBatch};
 use crate::document::{Document, Written};
@@ -30,15 +30,22 @@ pub(crate) struct CollectionState {
     pub(crate) number: CollectionNumber,
     pub(crate) name: String,
     dropped: AtomicBool,
+    last_change: AtomicU64,
 }
 
 impl CollectionState {
-    pub(crate) fn new(number: CollectionNumber, name: String) -> CollectionState {
-        CollectionState { number, name, dropped: AtomicBool::new(false) }
+    /// `last_change`: no commit after it has changed the collection.
+    pub(crate) fn new(number: CollectionNumber, name: String, last_change: u64) -> CollectionState {
+        let last_change = AtomicU64::new(last_change);
+        CollectionState { number, name, dropped: AtomicBool::new(false), last_change }
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::SeqCst)
     }
 
     pub(crate) fn check_live(&self) -> Result<()> {
-        if self.dropped.load(Ordering::SeqCst) { Err(self.dropped_error()) } else { Ok(()) }
+        if self.is_dropped() { Err(self.dropped_error()) } else { Ok(()) }
     }
 
     pub(crate) fn dropped_error(&self) -> Error {
@@ -48,6 +55,18 @@ impl CollectionState {
     pub(crate) fn mark_dropped(&self) {
         self.dropped.store(true, Ordering::SeqCst);
     }
+
+    /// Notes that a group of commits up to `seq` changed the collection. Called by one leader at a time, in ascending
+    /// order, before the group becomes visible.
+    pub(crate) fn note_change(&self, seq: u64) {
+        // Whoever sees the group as visible has synchronised with its publication, and so with this.
+        self.last_change.store(seq, Ordering::Release);
+    }
+
+    /// No visible commit after this one has changed the collection.
+    pub(crate) fn last_change(&self) -> u64 {
+        self.last_change.load(Ordering::Acquire)
+    }
 }
 
 impl Collection {
@@ -55,12 +74,12 @@ impl Collection {
         Collection { store, state }
     }
 
-    pub(crate) fn store(&self) -> &Arc<Inner> {
-        &self.store
-    }
-
     pub(crate) fn state(&self) -> &Arc<CollectionState> {
         &self.state
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Inner> {
+        &self.store
     }
 
     pub(crate) fn belongs_to(&self, store: &Arc<Inner>) -> bool {

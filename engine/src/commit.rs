@@ -440,7 +440,10 @@ impl Inner {
         for (submission, result) in group.iter().zip(&results) {
             match (&submission.work, result) {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
-                (Work::Writes(writes, _), Ok(written)) => self.cache_written(writes, written),
+                (Work::Writes(writes, _), Ok(written)) => {
+                    self.cache_written(writes, written);
+                    writes.iter().for_each(|write| write.collection.note_change(next - 1));
+                }
                 (Work::Writes(..), Err(_)) => {}
             }
         }
@@ -472,8 +475,9 @@ impl Inner {
                 (VersionKind::Document, None) => FeedKind::Created,
                 (VersionKind::Document, Some(_)) => FeedKind::Replaced,
             };
-            let last = index + 1 == writes.len();
-            let feed = encoding::feed_value(kind, last, time_ms, write.collection.number, &write.id);
+            // A batch has at most `MAX_BATCH_OPERATIONS` writes, so the rest of it always fits.
+            let rest = (writes.len() - index - 1) as u32;
+            let feed = encoding::feed_value(kind, rest, time_ms, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
 
             results.push(Written {

@@ -31,14 +31,15 @@
 //!
 //! ```text
 //! key    | seq, u64 BE |
-//! value  +------+------+-----------+------------+-------+
-//!        | kind | last | time      | collection | id    |
-//!        | u8   | u8   | u64 LE ms | u32 BE     | bytes |
-//!        +------+------+-----------+------------+-------+
+//! value  +------+--------+-----------+------------+-------+
+//!        | kind | rest   | time      | collection | id    |
+//!        | u8   | u32 LE | u64 LE ms | u32 BE     | bytes |
+//!        +------+--------+-----------+------------+-------+
 //! ```
 //!
-//! `kind`: 1 created, 2 replaced, 3 deleted. `last`: 1 if the write is the last of its batch, else 0. `time` is the
-//! version's, kept here too so that a time can be turned into a sequence by a search over this family alone.
+//! `kind`: 1 created, 2 replaced, 3 deleted. `rest`: how many writes of the same batch follow, so that any row alone
+//! says where its batch ends, also when retention has dropped the others. `time` is the version's, kept here too so
+//! that a time can be turned into a sequence by a search over this family alone.
 //!
 //! Column family `default`, cold metadata (bincode 2, standard configuration, unless said otherwise):
 //!
@@ -47,6 +48,7 @@
 //! "next-collection"            u32 LE: the next collection number; numbers are never given twice
 //! "collection/" number u32 BE  CollectionRecord
 //! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
+//! "cursor/" name               CursorRecord
 //! ```
 //!
 //! An epoch begins with the first write after each opening of a store and is stored in the same write batch as that
@@ -208,12 +210,12 @@ pub(crate) fn feed_key(seq: u64) -> [u8; 8] {
     seq.to_be_bytes()
 }
 
-const FEED_HEADER_BYTES: usize = 1 + 1 + 8 + 4;
+const FEED_HEADER_BYTES: usize = 1 + 4 + 8 + 4;
 
-pub(crate) fn feed_value(kind: FeedKind, last: bool, time_ms: u64, collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
+pub(crate) fn feed_value(kind: FeedKind, rest: u32, time_ms: u64, collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(FEED_HEADER_BYTES + id.len());
     value.push(kind as u8);
-    value.push(u8::from(last));
+    value.extend_from_slice(&rest.to_le_bytes());
     value.extend_from_slice(&time_ms.to_le_bytes());
     value.extend_from_slice(&collection.to_be_bytes());
     value.extend_from_slice(id);
@@ -225,8 +227,8 @@ pub(crate) fn feed_value(kind: FeedKind, last: bool, time_ms: u64, collection: C
 pub(crate) struct FeedPosition {
     pub(crate) seq: u64,
     pub(crate) time_ms: u64,
-    /// Whether it is the last write of its batch.
-    pub(crate) last: bool,
+    /// The sequence of the last write of its batch.
+    pub(crate) end: u64,
 }
 
 /// A whole feed row.
@@ -253,14 +255,19 @@ pub(crate) fn feed_row<'a>(key: &[u8], value: &'a [u8]) -> Result<FeedRow<'a>> {
         other => return Err(Error::Corruption(format!("feed row {key:02x?} has unknown kind {other}"))),
     };
     let seq = u64::from_be_bytes(seq);
-    let position = FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[2..10])), last: header[1] != 0 };
-    Ok(FeedRow { position, kind, collection: u32::from_be_bytes(array(&header[10..14])), id })
+    let rest = u32::from_le_bytes(array(&header[1..5]));
+    let Some(end) = seq.checked_add(u64::from(rest)) else {
+        return Err(Error::Corruption(format!("feed row {key:02x?} has {rest} more writes in its batch")));
+    };
+    let position = FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[5..13])), end };
+    Ok(FeedRow { position, kind, collection: u32::from_be_bytes(array(&header[13..17])), id })
 }
 
 pub(crate) const STORE_KEY: &[u8] = b"store";
 pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
 pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
 pub(crate) const EPOCH_PREFIX: &[u8] = b"epoch/";
+pub(crate) const CURSOR_PREFIX: &[u8] = b"cursor/";
 
 /// What a store says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
@@ -274,6 +281,14 @@ pub(crate) struct StoreRecord {
 pub(crate) struct CollectionRecord {
     pub(crate) name: String,
     pub(crate) created_ms: u64,
+}
+
+/// What a store knows of a registered cursor.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct CursorRecord {
+    pub(crate) position: u64,
+    pub(crate) registered_ms: u64,
+    pub(crate) advanced_ms: u64,
 }
 
 pub(crate) fn encode_record(record: &impl bincode::Encode) -> Result<Vec<u8>> {
@@ -303,6 +318,16 @@ pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
 pub(crate) fn epoch_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
     let seq = suffix(key, EPOCH_PREFIX).map(u64::from_be_bytes)?;
     Ok((seq, u64::from_le_bytes(suffix(value, b"")?)))
+}
+
+pub(crate) fn cursor_key(name: &str) -> Vec<u8> {
+    [CURSOR_PREFIX, name.as_bytes()].concat()
+}
+
+pub(crate) fn cursor_of_key(key: &[u8]) -> Result<String> {
+    key.strip_prefix(CURSOR_PREFIX)
+        .and_then(|name| String::from_utf8(name.to_vec()).ok())
+        .ok_or_else(|| Error::Corruption(format!("metadata {key:02x?} names no cursor")))
 }
 
 pub(crate) fn next_collection(value: &[u8]) -> Result<CollectionNumber> {
@@ -348,8 +373,8 @@ mod tests {
 
         assert_eq!(feed_key(0x29), *b"\0\0\0\0\0\0\0\x29");
         assert_eq!(
-            feed_value(FeedKind::Replaced, true, 0x0a0b, 7, b"a\0b"),
-            b"\x02\x01\x0b\x0a\0\0\0\0\0\0\0\0\0\x07a\0b"
+            feed_value(FeedKind::Replaced, 0x0102, 0x0a0b, 7, b"a\0b"),
+            b"\x02\x02\x01\0\0\x0b\x0a\0\0\0\0\0\0\0\0\0\x07a\0b"
         );
         assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8), (1, 3));
 
@@ -359,6 +384,9 @@ mod tests {
         assert_eq!(encode_record(&store).expect("plain"), b"\x01\xfb\x02\x01");
         let collection = CollectionRecord { name: "carts".into(), created_ms: 9 };
         assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09");
+        assert_eq!(cursor_key("mail"), b"cursor/mail");
+        let cursor = CursorRecord { position: 0x29, registered_ms: 9, advanced_ms: 0x0102 };
+        assert_eq!(encode_record(&cursor).expect("plain"), b"\x29\x09\xfb\x02\x01");
     }
 
     #[test]
@@ -367,9 +395,11 @@ mod tests {
         assert!(matches!(VersionHeader::decode(&[9; 25]), Err(Error::Corruption(_))));
         assert!(matches!(split_version_key(b"\0\0\0\x01\0\x01"), Err(Error::Corruption(_))));
         assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"1234567", &[1; 14]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"12345678", &[1; 13]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"12345678", &[9; 14]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"1234567", &[1; 17]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[1; 16]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[9; 17]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(&[0xff; 8], &[1; 17]), Err(Error::Corruption(_))));
+        assert!(matches!(cursor_of_key(b"cursor/\xff"), Err(Error::Corruption(_))));
         assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
         assert!(matches!(collection_of_key(b"collection/"), Err(Error::Corruption(_))));
         assert!(matches!(epoch_of_row(&epoch_key(1), b"short"), Err(Error::Corruption(_))));
@@ -403,8 +433,9 @@ mod tests {
             prop_assert_eq!(split_version_key(&key).expect("whole"), (&prefix[..], seq));
             prop_assert_eq!(filter_prefix(&key), &prefix[..]);
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
-            let feed = feed_value(FeedKind::Created, false, seq / 2, 5, &id);
-            let position = FeedPosition { seq, time_ms: seq / 2, last: false };
+            let rest = (seq % 7).min(u64::MAX - seq) as u32;
+            let feed = feed_value(FeedKind::Created, rest, seq / 2, 5, &id);
+            let position = FeedPosition { seq, time_ms: seq / 2, end: seq + u64::from(rest) };
             let row = FeedRow { position, kind: FeedKind::Created, collection: 5, id: &id };
             prop_assert_eq!(feed_row(&feed_key(seq), &feed).expect("whole"), row);
             prop_assert!(after_document(prefix) > key);

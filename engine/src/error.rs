@@ -31,13 +31,17 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
-    /// Retention has dropped what was asked for. Nothing was written. What there was can not be read any more; ask for
-    /// `oldest` or a later state.
-    VersionDropped {
-        /// The oldest commit sequence that can still be asked for: of the document, or of the store where a snapshot
-        /// was asked for.
+    /// Retention has dropped what was asked for, or some of it. Nothing was written. Ask for `oldest` or later; what
+    /// a change feed misses by that is in a snapshot taken first.
+    NotRetained {
+        /// The commit sequence asked for.
+        asked: CommitSeq,
+        /// The oldest one that can still be asked for: of the document where one was asked for, else of all.
         oldest: CommitSeq,
     },
+    /// The store was closed: a change feed outlived every other handle. Nothing was written. Stop; or open the store
+    /// again and go on from the feed's position.
+    Closed,
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -78,9 +82,13 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
-            Error::VersionDropped { oldest } => {
-                write!(f, "retention has dropped that version; the oldest that can still be read is of commit {oldest}")
+            Error::NotRetained { asked, oldest } => {
+                write!(
+                    f,
+                    "retention has dropped what was there at commit {asked}: the oldest still readable is {oldest}"
+                )
             }
+            Error::Closed => f.write_str("the store was closed"),
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }

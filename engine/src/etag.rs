@@ -33,8 +33,9 @@ impl Etag {
         Etag(u128::from(epoch) << 64 | u128::from(seq.0))
     }
 
-    /// The commit sequence of the write that this names, if it names one of this store.
+    /// The commit sequence in it. Whether this store gave the etag out is for the epoch to say.
     pub(crate) fn seq(self) -> CommitSeq {
+        // The cut keeps the low 64 bits.
         CommitSeq(self.0 as u64)
     }
 }

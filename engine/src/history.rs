@@ -81,7 +81,7 @@ impl Collection {
     /// # Errors
     ///
     /// [`Error::Invalid`] for an etag that names no version of this document in this store, a sequence that is not
-    /// committed yet, a time to come, or a dropped collection; [`Error::VersionDropped`] when retention no longer
+    /// committed yet, a time to come, or a dropped collection; [`Error::NotRetained`] when retention no longer
     /// keeps what was asked for; [`Error::Corruption`] and [`Error::Io`] when it cannot be read.
     ///
     /// # Examples
@@ -219,22 +219,6 @@ impl fmt::Debug for History<'_> {
 }
 
 impl Inner {
-    /// The commit sequence below which retention may have dropped versions and tombstones without a trace, so that
-    /// finding nothing proves nothing. 0: everything is kept. The one place that knows.
-    pub(crate) fn horizon(&self) -> CommitSeq {
-        CommitSeq::new(0)
-    }
-
-    /// Refuses to read a state that may no longer be whole.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::VersionDropped`].
-    pub(crate) fn check_horizon(&self, at: CommitSeq) -> Result<()> {
-        let oldest = self.horizon();
-        if at < oldest { Err(Error::VersionDropped { oldest }) } else { Ok(()) }
-    }
-
     /// The commit sequence that a state of the past was read at: the last of its batch.
     pub(crate) fn resolve(&self, as_of: AsOf) -> Result<CommitSeq> {
         let seq = match as_of {
@@ -242,11 +226,7 @@ impl Inner {
             AsOf::Commit(seq) => seq,
             AsOf::Time(time) => return self.seq_at_time(time),
         };
-        let newest = self.visible();
-        if seq > newest {
-            return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
-        }
-        Ok(CommitSeq::new(self.rocks.end_of_batch(seq.get())?))
+        self.end_of_visible_batch(seq)
     }
 
     /// The commit that an etag of this store names.
@@ -341,7 +321,7 @@ impl Inner {
                 let row = encoding::feed_row(key, value)?;
                 (row.collection, row.id) == (collection.number, id)
             }
-            None => seq < self.horizon(),
+            None => self.check_retained(None, seq).is_err(),
         };
         if !was {
             return Err(other());
@@ -351,7 +331,7 @@ impl Inner {
             Some((of, oldest)) if of == prefix => CommitSeq::new(oldest),
             _ => self.visible(),
         };
-        Err(Error::VersionDropped { oldest })
+        Err(Error::NotRetained { asked: seq, oldest })
     }
 
     /// Reads a document as of a commit that nothing may have held since.
@@ -372,11 +352,11 @@ impl Inner {
         if let Some((key, value)) = cursor.row()? {
             let (of, newer) = encoding::split_version_key(key)?;
             if of == prefix && VersionHeader::decode(value)?.0.previous != found_seq {
-                return Err(Error::VersionDropped { oldest: CommitSeq::new(newer) });
+                return Err(Error::NotRetained { asked: at, oldest: CommitSeq::new(newer) });
             }
         }
         if found_seq == 0 {
-            self.check_horizon(at)?;
+            self.check_retained(None, at)?;
         }
         Ok(found)
     }

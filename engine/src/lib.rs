@@ -31,6 +31,8 @@
 //! * [`Store::transact`] reads and writes any documents as if nobody else did; [`Transaction`] says how.
 //! * [`Collection::get_as_of`], [`Store::snapshot_at`] and [`Collection::history`] read what was, by etag, commit or time.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
+//! * [`ChangeFeed`] tells what was committed, in order, and wakes who waits for more; [`Store::register_cursor`] keeps a
+//!   reader's place.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
@@ -39,9 +41,11 @@
 
 mod batch;
 mod cache;
+mod changes;
 mod clock;
 mod collection;
 mod commit;
+mod cursors;
 mod directory;
 mod document;
 mod encoding;
@@ -52,6 +56,7 @@ mod flusher;
 mod health;
 mod history;
 mod options;
+mod pages;
 mod precondition;
 mod reads;
 mod rocks;
@@ -60,11 +65,14 @@ mod snapshot;
 mod store;
 mod stripes;
 mod transaction;
+mod visible;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
+pub use changes::{ChangeFeed, ChangeKind, FeedEntry, FeedMode, FeedPage, FeedStart, PreviousVersion, Tail};
 pub use clock::{Clock, SystemClock};
 pub use collection::Collection;
+pub use cursors::FeedCursor;
 pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result};
@@ -76,3 +84,4 @@ pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
 pub use transaction::{Committed, MAX_TRANSACTION_ATTEMPTS, Transaction, TransactionScan};
+pub use visible::Ready;

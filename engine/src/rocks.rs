@@ -97,19 +97,18 @@ impl Rocks {
     /// The sequence at which the batch that wrote `seq` ends; `seq` itself where nothing was written at it.
     pub(crate) fn end_of_batch(&self, seq: u64) -> Result<u64> {
         let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
-        iterator.seek(encoding::feed_key(seq));
-        let mut end = seq;
-        while let Some((key, value)) = iterator.item() {
-            let row = encoding::feed_position(key, value)?;
-            // A batch has consecutive sequences, so a gap is nobody's.
-            if row.seq != end || row.last {
-                break;
-            }
-            end += 1;
-            iterator.next();
-        }
-        iterator.status().map_err(failure)?;
-        Ok(end)
+        iterator.seek_for_prev(encoding::feed_key(seq));
+        let Some((key, value)) = iterator.item() else {
+            iterator.status().map_err(failure)?;
+            return Ok(seq);
+        };
+        Ok(encoding::feed_position(key, value)?.end.max(seq))
+    }
+
+    /// Whether there is a feed row of this sequence now.
+    pub(crate) fn has_feed_row(&self, seq: u64) -> Result<bool> {
+        let row = self.db.get_pinned_cf(self.family(FEED), encoding::feed_key(seq)).map_err(failure)?;
+        Ok(row.is_some())
     }
 
     /// Shows `look` the newest version at or below `at` of the document with this prefix, if there is one.
@@ -137,6 +136,24 @@ impl Rocks {
         }
         let (header, body) = VersionHeader::decode(value)?;
         Ok(Some(look(seq, header, body)))
+    }
+
+    /// Shows `look` the version written at `seq` of the document with this prefix, if it is there.
+    pub(crate) fn version<T>(
+        &self,
+        document_prefix: &[u8],
+        seq: u64,
+        look: impl FnOnce(VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let mut key = Vec::with_capacity(document_prefix.len() + 8);
+        key.extend_from_slice(document_prefix);
+        encoding::push_seq(&mut key, seq);
+        // Cheaper than an iterator, which is made anew for each document.
+        let Some(value) = self.db.get_pinned_cf(self.family(VERSIONS), &key).map_err(failure)? else {
+            return Ok(None);
+        };
+        let (header, body) = VersionHeader::decode(&value)?;
+        Ok(Some(look(header, body)))
     }
 
     /// A cursor over version rows with `start <= key < end`, before the first.
@@ -308,5 +325,23 @@ mod tests {
         drop(rocks);
         std::fs::remove_file(path.join("CURRENT")).expect("remove");
         assert!(Rocks::open(&path, &options, false).is_err());
+    }
+
+    /// What retention leaves of a batch still says where the batch ends.
+    #[test]
+    fn any_row_of_a_batch_tells_its_end() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let rocks = Rocks::open(&dir.path().join("rocksdb"), &Options::default(), true).expect("create");
+        let mut rows = Rows::default();
+        // Of the batches 1..=3, 4..=5 and 7, the rows 2, 3 and 4 are dropped. Nothing was ever written at 6.
+        for (seq, rest) in [(1, 2), (5, 0), (7, 0)] {
+            let value = encoding::feed_value(encoding::FeedKind::Created, rest, 0, 1, b"a");
+            rocks.put_feed(&mut rows, &encoding::feed_key(seq), &value);
+        }
+        rocks.write(rows, true).expect("write");
+        let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
+        // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
+        // because nothing is left between the two.
+        assert_eq!(ends, [0, 3, 3, 3, 4, 5, 6, 7, 8]);
     }
 }

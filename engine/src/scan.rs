@@ -87,6 +87,16 @@ impl ScanRange {
         self
     }
 
+    /// Whether the range covers `id`.
+    pub(crate) fn contains(&self, id: &[u8]) -> bool {
+        let is_after_start = match &self.start {
+            Bound::Unbounded => true,
+            Bound::Included(start) => id >= start.as_slice(),
+            Bound::Excluded(start) => id > start.as_slice(),
+        };
+        is_after_start && self.end.as_deref().is_none_or(|end| id < end)
+    }
+
     /// The version keys that the range covers: from the first to before the second.
     pub(crate) fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
         let number = collection.number;
@@ -212,6 +222,17 @@ mod tests {
         assert_eq!(successor(b"a\xff\xff"), Some(b"b".to_vec()));
         assert_eq!(successor(b"\xff"), None);
         assert_eq!(successor(b""), None);
+    }
+
+    #[test]
+    fn what_a_range_covers() {
+        let range = ScanRange::all().after("b").to("d");
+        assert_eq!(
+            ["a", "b", "b\0", "c", "d"].map(|id| range.contains(id.as_bytes())),
+            [false, false, true, true, false]
+        );
+        assert!(ScanRange::prefix("b").contains(b"b\xff") && !ScanRange::prefix("b").contains(b"c"));
+        assert!(ScanRange::all().contains(b""));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::batch::{WriteBatch, validate_id};
 use crate::cache::{CachedVersion, VersionCache};
 use crate::collection::{Collection, CollectionState};
 use crate::commit::{Queue, created_seq};
+use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::encoding::{
@@ -28,6 +29,7 @@ use crate::rocks::{Rocks, Rows};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
+use crate::visible::Visible;
 use crate::watermark::Watermark;
 use crate::{AsOf, CommitSeq, Etag, clock};
 
@@ -49,7 +51,7 @@ use crate::{AsOf, CommitSeq, Etag, clock};
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all handles of an open store share. The order of the fields is the order in which they go: the database
@@ -65,7 +67,10 @@ pub(crate) struct Inner {
     pub(crate) epochs: Epochs,
     pub(crate) health: Arc<Health>,
     pub(crate) watermark: Watermark,
-    visible: AtomicU64,
+    pub(crate) cursors: Cursors,
+    pub(crate) visible: Arc<Visible>,
+    /// Retention has dropped nothing of what comes after this sequence, and perhaps something of what comes before.
+    pub(crate) horizon: AtomicU64,
     collections: Mutex<Collections>,
     directory: Directory,
 }
@@ -87,10 +92,15 @@ struct Collections {
 pub struct Stats {
     /// The newest visible commit.
     pub last_commit: CommitSeq,
-    /// The oldest commit sequence that a live snapshot reads at; `last_commit` without one.
+    /// The oldest commit sequence that a live snapshot reads at or a registered cursor stands at; `last_commit`
+    /// without any.
     pub watermark: CommitSeq,
     /// Live snapshots.
     pub snapshots: usize,
+    /// Registered cursors.
+    pub cursors: usize,
+    /// Change feeds that wait for a commit at this moment.
+    pub waiting_feeds: usize,
     /// Writes committed since the store was opened.
     pub commits: u64,
     /// Write batches that they went to disk in. `commits / groups` is how many writes shared a sync.
@@ -130,7 +140,6 @@ impl Store {
             directory.finish_creation()?;
         }
         check_store_record(&rocks, path)?;
-        let collections = load_collections(&rocks)?;
         let epochs = rocks
             .meta_rows(encoding::EPOCH_PREFIX)?
             .iter()
@@ -144,6 +153,8 @@ impl Store {
             return Err(Error::Corruption("there are commits but no epoch that they belong to".into()));
         }
         let (last_assigned, last_time_ms) = last.map_or((0, 0), |last| (last.seq, last.time_ms));
+        let collections = load_collections(&rocks, last_assigned)?;
+        let cursors = Cursors::load(&rocks)?;
         let rocks = Arc::new(rocks);
         let health = Arc::new(Health::default());
         let flusher = match options.durability {
@@ -162,7 +173,9 @@ impl Store {
                 epochs: Epochs::new(epochs),
                 health,
                 watermark: Watermark::default(),
-                visible: AtomicU64::new(last_assigned),
+                cursors,
+                visible: Arc::new(Visible::new(last_assigned)),
+                horizon: AtomicU64::new(0),
                 collections: Mutex::new(collections),
                 directory,
             }),
@@ -203,7 +216,7 @@ impl Store {
         inner.rocks.put_meta(&mut rows, encoding::NEXT_COLLECTION_KEY, &next.to_le_bytes());
         inner.rocks.write(rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
         collections.next_number = next;
-        let state = Arc::new(CollectionState::new(number, name.to_owned()));
+        let state = Arc::new(CollectionState::new(number, name.to_owned(), 0));
         collections.by_name.insert(name.to_owned(), Arc::clone(&state));
         Ok(Collection::new(Arc::clone(inner), state))
     }
@@ -259,7 +272,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Invalid`] for a sequence that is not committed yet, a time to come, or an etag of another store;
-    /// [`Error::VersionDropped`] for a state that retention no longer keeps; [`Error::Io`] and [`Error::Corruption`]
+    /// [`Error::NotRetained`] for a state that retention no longer keeps; [`Error::Io`] and [`Error::Corruption`]
     /// when the commit order cannot be read.
     ///
     /// # Examples
@@ -281,7 +294,7 @@ impl Store {
         let seq = inner.resolve(as_of.into())?;
         // Held first, asked afterwards: retention cannot drop what it needs in between.
         let snapshot = Snapshot::new(Arc::clone(inner), || seq);
-        inner.check_horizon(seq)?;
+        inner.check_retained(None, seq)?;
         Ok(snapshot)
     }
 
@@ -290,10 +303,12 @@ impl Store {
         self.inner.visible()
     }
 
-    /// The oldest commit sequence that a live snapshot reads at, or [`last_commit`](Store::last_commit) without one.
-    /// Versions that were superseded at or before it are needed by nobody.
+    /// The oldest commit sequence that a live snapshot reads at or a [registered cursor](Store::register_cursor)
+    /// stands at, or [`last_commit`](Store::last_commit) without any. Versions that were superseded at or before it
+    /// are needed by nobody.
     pub fn watermark(&self) -> CommitSeq {
-        self.inner.watermark.oldest(|| self.inner.visible())
+        let snapshots = self.inner.watermark.oldest(|| self.inner.visible());
+        self.inner.cursors.oldest().map_or(snapshots, |cursors| cursors.min(snapshots))
     }
 
     /// Figures about the store. Cheap: no documents are read.
@@ -305,6 +320,8 @@ impl Store {
             last_commit: self.last_commit(),
             watermark: self.watermark(),
             snapshots: inner.watermark.count(),
+            cursors: inner.cursors.count(),
+            waiting_feeds: inner.visible.waiting(),
             commits,
             groups,
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
@@ -339,12 +356,33 @@ impl fmt::Debug for Store {
 impl Inner {
     /// The newest commit that anybody may see.
     pub(crate) fn visible(&self) -> CommitSeq {
-        CommitSeq::new(self.visible.load(Ordering::SeqCst))
+        self.visible.get()
     }
 
     /// Lets everybody see the commits up to `seq`. Called by one leader at a time, in ascending order.
     pub(crate) fn publish(&self, seq: CommitSeq) {
-        self.visible.store(seq.get(), Ordering::SeqCst);
+        self.visible.publish(seq);
+    }
+
+    /// The end of the batch that `seq` is in. What is named by a sequence is never half a batch.
+    pub(crate) fn end_of_visible_batch(&self, seq: CommitSeq) -> Result<CommitSeq> {
+        let newest = self.visible();
+        if seq > newest {
+            return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
+        }
+        self.rocks.end_of_batch(seq.get()).map(CommitSeq::new)
+    }
+
+    /// Refuses when retention may have dropped something of what comes after `position` in a collection, or (`None`)
+    /// in any. The only place that says so; whoever reads history without holding it asks again when it is read.
+    pub(crate) fn check_retained(&self, _collection: Option<&CollectionState>, position: CommitSeq) -> Result<()> {
+        let oldest = CommitSeq::new(self.horizon.load(Ordering::SeqCst));
+        if position < oldest { Err(Error::NotRetained { asked: position, oldest }) } else { Ok(()) }
+    }
+
+    /// The live collection with this number.
+    pub(crate) fn collection_numbered(&self, number: CollectionNumber) -> Option<Arc<CollectionState>> {
+        self.collections.lock().by_name.values().find(|state| state.number == number).cloned()
     }
 
     pub(crate) fn etag(&self, seq: u64) -> Etag {
@@ -420,6 +458,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.visible.close();
         drop(self.flusher.take());
         // Saves the next opening the replay of the log. What fails here is in the log all the same: a write that was
         // acknowledged is no less durable for it.
@@ -441,12 +480,13 @@ fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn load_collections(rocks: &Rocks) -> Result<Collections> {
+/// `newest`: the newest commit; any of them may have changed any collection.
+fn load_collections(rocks: &Rocks, newest: u64) -> Result<Collections> {
     let mut by_name = BTreeMap::new();
     for (key, value) in rocks.meta_rows(encoding::COLLECTION_PREFIX)? {
         let number = encoding::collection_of_key(&key)?;
         let record: CollectionRecord = encoding::decode_record("collection record", &value)?;
-        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record.name)));
+        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record.name, newest)));
     }
     let next_number = match rocks.meta(encoding::NEXT_COLLECTION_KEY)? {
         Some(bytes) => encoding::next_collection(&bytes)?,

@@ -287,7 +287,7 @@ proptest! {
         let docs = store.collection("docs").expect("collection");
         let mut now_ms = 5;
         // After each batch: its last sequence, its time, and the state.
-        let mut states: Vec<(u64, u64, BTreeMap<&str, (Etag, u8)>)> = vec![(0, 0, BTreeMap::new())];
+        let mut states = vec![(0u64, 0u64, BTreeMap::<&str, (Etag, u8)>::new())];
         let mut lists: BTreeMap<&str, Vec<(Etag, bool)>> = BTreeMap::new();
         for events in &batches {
             let events: &[Event] = events;

@@ -2,9 +2,12 @@
 
 mod anomalies;
 mod batches;
+mod changes;
 mod collections;
 mod concurrency;
+mod cursors;
 mod etags;
+mod feed_histories;
 mod history;
 mod limits;
 mod model;
@@ -12,6 +15,7 @@ mod preconditions;
 mod scans;
 mod serializability;
 mod snapshots;
+mod tailing;
 mod transactions;
 
 use etagdb::{Collection, Store};
