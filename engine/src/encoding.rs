@@ -3,9 +3,10 @@
 //! A store is a directory:
 //!
 //! ```text
-//! FORMAT     "etagdb format 1\n": written last when a store is made, read first when it is opened
-//! LOCK       held (flock) by the process that has the store open; says who, for people
-//! rocksdb/   one RocksDB database with three column families
+//! FORMAT      "etagdb format 1\n": written last when a store is made, read first when it is opened
+//! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
+//! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
+//! rocksdb/    one RocksDB database with three column families
 //! ```
 //!
 //! Column family `versions`, one row per version of a document; nothing in it is ever overwritten:

@@ -45,10 +45,11 @@ pub enum Error {
         /// The format number found, as it was written.
         found: String,
     },
-    /// An earlier write failed in a way that leaves the disk's state uncertain, so the store takes no more writes.
-    /// Nothing was written by this call; reads of durable data go on. Close the store, repair the cause, open it again.
+    /// The store takes no writes: it was opened [read-only](crate::Options::read_only), or an earlier write failed in a
+    /// way that leaves the disk's state uncertain. Nothing was written by this call; reads of durable data go on. After
+    /// a failure, close the store, repair the cause, open it again.
     ReadOnly {
-        /// The failure that ended writing.
+        /// That it was opened so, or the failure that ended writing.
         because: String,
     },
     /// The write or its sync failed part-way: after a reopen the write may be there or not, but never half of it.
@@ -79,12 +80,7 @@ impl fmt::Display for Error {
                 path.display(),
                 crate::encoding::FORMAT
             ),
-            Error::ReadOnly { because } => {
-                write!(
-                    f,
-                    "the store takes no more writes until it is reopened, because an earlier one failed: {because}"
-                )
-            }
+            Error::ReadOnly { because } => write!(f, "the store takes no writes: {because}"),
             Error::OutcomeUnknown(cause) => {
                 write!(f, "the write failed and may or may not be there after the store is reopened: {cause}")
             }

@@ -37,6 +37,7 @@
 
 mod batch;
 mod cache;
+mod checkpoint;
 mod clock;
 mod collection;
 mod commit;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel,
     ReadOptions, SliceTransform, WriteOptions,
@@ -30,14 +31,26 @@ impl Rocks {
     /// Opens the database in `path`. A missing database is created only when `create` says so, because RocksDB takes
     /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
     pub(crate) fn open(path: &Path, options: &Options, create: bool) -> Result<Rocks> {
-        let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
-        let families = [
-            ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
-            ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
-            ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
-        ];
-        let db = DB::open_cf_descriptors(&database_options(options, create), path, families).map_err(failure)?;
-        Ok(Rocks { db })
+        let db = DB::open_cf_descriptors(&database_options(options, create), path, families(options));
+        Ok(Rocks { db: db.map_err(failure)? })
+    }
+
+    /// Opens the database in `path` for reading only: nothing in it is changed, and its log is replayed into memory.
+    pub(crate) fn open_read_only(path: &Path, options: &Options) -> Result<Rocks> {
+        // A log means that the store was not closed cleanly, or is a checkpoint: both can be read.
+        let refuse_log = false;
+        let database = database_options(options, false);
+        let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
+        Ok(Rocks { db: db.map_err(failure)? })
+    }
+
+    /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
+    /// before the call. Sorted files are shared as hard links where the file system can; the log is copied.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(failure)?;
+        // The log is taken along however large it is: flushing instead would make the writers' next files small, and
+        // families flushed one after the other need the log all the same.
+        checkpoint.create_checkpoint_with_log_size(path, u64::MAX).map_err(failure)
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
@@ -204,6 +217,15 @@ impl Cursor<'_> {
     pub(crate) fn seek(&mut self, key: &[u8]) {
         self.raw.seek(key);
     }
+}
+
+fn families(options: &Options) -> [ColumnFamilyDescriptor; 3] {
+    let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+    [
+        ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
+        ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
+        ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
+    ]
 }
 
 fn database_options(options: &Options, create: bool) -> rocksdb::Options {

@@ -1,12 +1,14 @@
 //! What the engine promises, one claim per test. Modules by the promise; everything goes through the public API.
 
 mod batches;
+mod checkpoints;
 mod collections;
 mod concurrency;
 mod etags;
 mod limits;
 mod model;
 mod preconditions;
+mod read_only;
 mod scans;
 mod snapshots;
 
