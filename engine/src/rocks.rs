@@ -163,6 +163,17 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over version rows with `start <= key < end`, at the last, to be moved backwards.
+    pub(crate) fn versions_back(&self, start: Vec<u8>, end: Vec<u8>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_iterate_lower_bound(start);
+        options.set_iterate_upper_bound(end);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
+        raw.seek_to_last();
+        Cursor { raw }
+    }
+
     /// Gives the disk space of a dropped collection back soon: whole files at once, the rest at compaction.
     pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.family(VERSIONS), start, end).map_err(failure)
@@ -214,8 +225,17 @@ impl Cursor<'_> {
         self.raw.next();
     }
 
+    pub(crate) fn retreat(&mut self) {
+        self.raw.prev();
+    }
+
     pub(crate) fn seek(&mut self, key: &[u8]) {
         self.raw.seek(key);
+    }
+
+    /// Goes to the last row at or before `key`, wherever the cursor began.
+    pub(crate) fn seek_back(&mut self, key: &[u8]) {
+        self.raw.seek_for_prev(key);
     }
 }
 
