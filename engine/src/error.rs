@@ -30,6 +30,9 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
+    /// A document's body is no value of the type that it was read as; the document itself is whole. Nothing was written.
+    /// Read it as bytes, or with the type it was written with.
+    Undecodable(Box<Undecodable>),
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -71,6 +74,7 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
+            Error::Undecodable(undecodable) => undecodable.fmt(f),
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }
@@ -95,6 +99,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::OutcomeUnknown(cause) | Error::DiskFull(cause) | Error::Io(cause) => Some(cause.as_ref()),
+            Error::Undecodable(undecodable) => Some(undecodable.cause.as_ref()),
             _ => None,
         }
     }
@@ -136,5 +141,31 @@ impl fmt::Display for Conflict {
             Some(Etag::NEVER) => f.write_str("an earlier operation of the same batch wrote it"),
             Some(etag) => write!(f, "its etag is {etag}"),
         }
+    }
+}
+
+/// A body that is no value of the type that was asked for: which, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Undecodable {
+    /// The collection's name.
+    pub collection: String,
+    /// The document's id.
+    pub id: Bytes,
+    /// The version that was read.
+    pub etag: Etag,
+    /// The [`NAME`](crate::Encoding::NAME) of the encoding.
+    pub encoding: &'static str,
+    /// The type's name in Rust.
+    pub wanted: &'static str,
+    /// What the encoding says.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Undecodable { collection, id, etag, encoding, wanted, cause } = self;
+        let id = String::from_utf8_lossy(id);
+        write!(f, "document {id:?} in collection {collection:?} with etag {etag} is no {encoding} of {wanted}: {cause}")
     }
 }

@@ -11,6 +11,7 @@ mod preconditions;
 mod read_only;
 mod scans;
 mod snapshots;
+mod typed;
 
 use etagdb::{Collection, Store};
 
