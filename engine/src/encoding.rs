@@ -134,6 +134,11 @@ pub(crate) fn filter_prefix(key: &[u8]) -> &[u8] {
     &key[..key.len().saturating_sub(SEQ_BYTES)]
 }
 
+/// The collection of a document prefix; `None` if it is too short to be one.
+pub(crate) fn collection_of_prefix(prefix: &[u8]) -> Option<CollectionNumber> {
+    prefix.first_chunk().copied().map(u32::from_be_bytes)
+}
+
 /// The id in a document prefix.
 pub(crate) fn id_of_prefix(prefix: &[u8]) -> Result<Vec<u8>> {
     let damaged = || Error::Corruption(format!("version key {prefix:02x?} holds no id"));
@@ -225,12 +230,32 @@ pub(crate) struct FeedPosition {
     pub(crate) last: bool,
 }
 
+/// A whole feed row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FeedRow<'a> {
+    pub(crate) position: FeedPosition,
+    pub(crate) kind: FeedKind,
+    pub(crate) collection: CollectionNumber,
+    pub(crate) id: &'a [u8],
+}
+
 pub(crate) fn feed_position(key: &[u8], value: &[u8]) -> Result<FeedPosition> {
-    let (Ok(seq), Some(header)) = (<[u8; 8]>::try_from(key), value.get(..FEED_HEADER_BYTES)) else {
+    feed_row(key, value).map(|row| row.position)
+}
+
+pub(crate) fn feed_row<'a>(key: &[u8], value: &'a [u8]) -> Result<FeedRow<'a>> {
+    let (Ok(seq), Some((header, id))) = (<[u8; 8]>::try_from(key), value.split_at_checked(FEED_HEADER_BYTES)) else {
         return Err(Error::Corruption(format!("feed row {key:02x?} is too short")));
     };
+    let kind = match header[0] {
+        1 => FeedKind::Created,
+        2 => FeedKind::Replaced,
+        3 => FeedKind::Deleted,
+        other => return Err(Error::Corruption(format!("feed row {key:02x?} has unknown kind {other}"))),
+    };
     let seq = u64::from_be_bytes(seq);
-    Ok(FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[2..10])), last: header[1] != 0 })
+    let position = FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[2..10])), last: header[1] != 0 };
+    Ok(FeedRow { position, kind, collection: u32::from_be_bytes(array(&header[10..14])), id })
 }
 
 pub(crate) const STORE_KEY: &[u8] = b"store";
@@ -345,6 +370,7 @@ mod tests {
         assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
         assert!(matches!(feed_position(b"1234567", &[1; 14]), Err(Error::Corruption(_))));
         assert!(matches!(feed_position(b"12345678", &[1; 13]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[9; 14]), Err(Error::Corruption(_))));
         assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
         assert!(matches!(collection_of_key(b"collection/"), Err(Error::Corruption(_))));
         assert!(matches!(epoch_of_row(&epoch_key(1), b"short"), Err(Error::Corruption(_))));
@@ -380,7 +406,8 @@ mod tests {
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
             let feed = feed_value(FeedKind::Created, false, seq / 2, 5, &id);
             let position = FeedPosition { seq, time_ms: seq / 2, last: false };
-            prop_assert_eq!(feed_position(&feed_key(seq), &feed).expect("whole"), position);
+            let row = FeedRow { position, kind: FeedKind::Created, collection: 5, id: &id };
+            prop_assert_eq!(feed_row(&feed_key(seq), &feed).expect("whole"), row);
             prop_assert!(after_document(prefix) > key);
         }
 

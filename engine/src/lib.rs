@@ -35,6 +35,7 @@
 //! does), does not replicate, and lets one process at a time open a directory. All versions are kept: there is no
 //! retention yet.
 
+mod agreement;
 mod batch;
 mod cache;
 mod checkpoint;
@@ -51,12 +52,15 @@ mod flusher;
 mod health;
 mod options;
 mod precondition;
+mod report;
 mod rocks;
 mod scan;
 mod snapshot;
 mod store;
 mod stripes;
+mod tally;
 mod typed;
+mod verify;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
@@ -68,6 +72,7 @@ pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
 pub use options::{Durability, Options};
 pub use precondition::Precondition;
+pub use report::{Problem, ProblemKind, VerifyProgress, VerifyReport};
 pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};

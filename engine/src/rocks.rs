@@ -12,9 +12,10 @@ use crate::encoding::{self, VersionHeader};
 use crate::error::{Error, Result};
 use crate::options::Options;
 
-const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
-const VERSIONS: &str = "versions";
-const FEED: &str = "feed";
+/// The column families, by what is in them.
+pub(crate) const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
+pub(crate) const VERSIONS: &str = "versions";
+pub(crate) const FEED: &str = "feed";
 
 /// An open database.
 pub(crate) struct Rocks {
@@ -174,6 +175,41 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over all rows of a family, at the first, that reads each block from its file and checks it, and leaves
+    /// the cache to others.
+    pub(crate) fn walk(&self, family: &str) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_verify_checksums(true);
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(family), options);
+        raw.seek_to_first();
+        Cursor { raw }
+    }
+
+    /// The first key of each sorted file of a family, in key order.
+    pub(crate) fn file_starts(&self, family: &str) -> Result<Vec<Vec<u8>>> {
+        let files = self.db.live_files().map_err(failure)?;
+        let ours = files.into_iter().filter(|file| file.column_family_name == family);
+        let mut starts: Vec<_> = ours.filter_map(|file| file.start_key).collect();
+        starts.sort_unstable();
+        Ok(starts)
+    }
+
+    /// About how many rows a family has.
+    pub(crate) fn estimate_rows(&self, family: &str) -> u64 {
+        let property = self.db.property_int_value_cf(self.family(family), c"rocksdb.estimate-num-keys");
+        property.ok().flatten().unwrap_or(0)
+    }
+
+    /// Keeps every file on disk that is there now or comes, also those that are needed no more, until the answer is
+    /// dropped. Meanwhile a second, read-only handle of the same directory sees the state it was opened at.
+    pub(crate) fn keep_files(&self) -> Result<KeptFiles<'_>> {
+        self.db.disable_file_deletions().map_err(failure)?;
+        Ok(KeptFiles { db: &self.db })
+    }
+
     /// Gives the disk space of a dropped collection back soon: whole files at once, the rest at compaction.
     pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.family(VERSIONS), start, end).map_err(failure)
@@ -205,7 +241,19 @@ impl Rocks {
     }
 }
 
-/// A position among version rows. It sees the rows that were there when it was made, and no others.
+/// See [`Rocks::keep_files`].
+pub(crate) struct KeptFiles<'a> {
+    db: &'a DB,
+}
+
+impl Drop for KeptFiles<'_> {
+    fn drop(&mut self) {
+        // It only counts down; what is left over is deleted at the next opening at the latest.
+        let _ = self.db.enable_file_deletions();
+    }
+}
+
+/// A position among the rows of a family. It sees the rows that were there when it was made, and no others.
 pub(crate) struct Cursor<'a> {
     raw: DBRawIterator<'a>,
 }

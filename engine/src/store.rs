@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::RefUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -332,6 +332,10 @@ impl Inner {
     /// Lets everybody see the commits up to `seq`. Called by one leader at a time, in ascending order.
     pub(crate) fn publish(&self, seq: CommitSeq) {
         self.visible.store(seq.get(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn rocks_path(&self) -> PathBuf {
+        self.directory.rocks_path()
     }
 
     pub(crate) fn etag(&self, seq: u64) -> Etag {

@@ -12,6 +12,7 @@ mod read_only;
 mod scans;
 mod snapshots;
 mod typed;
+mod verification;
 
 use etagdb::{Collection, Store};
 
