@@ -251,7 +251,7 @@ impl<'a> Scan<'a> {
                     };
                     if let Some(Found { seq, header, body }) = document {
                         let id = Bytes::from(encoding::id_of_prefix(&self.done)?);
-                        return Ok(Some((id, Document { body, ..self.store.document(seq, &header, b"") })));
+                        return Ok(Some((id, self.store.document(seq, &header, body))));
                     }
                     let Some(((prefix, seq), value)) = next else {
                         return Ok(None);
