@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::SystemTime;
 
 use etagdb::{Change, Error, Options, Precondition, ScanRange, Store};
@@ -109,4 +110,48 @@ fn reading_creates_no_store() {
     assert!(!path.exists());
     assert!(matches!(read_only(dir.path()), Err(Error::Invalid(_))));
     assert_eq!(std::fs::read_dir(dir.path()).expect("read").count(), 0);
+}
+
+const MOUNTED: &str = "ETAGDB_TEST_READ_ONLY_MOUNT";
+
+/// Runs itself a second time in a mount namespace of its own, where the store's directory is mounted read-only.
+#[test]
+fn a_store_on_a_read_only_file_system_can_be_read() {
+    if let Ok(path) = std::env::var(MOUNTED) {
+        return on_read_only_file_system(Path::new(&path));
+    }
+    let Fixture { store, dir } = Fixture::new();
+    store.collection("docs").expect("collection").put("a", "1", Precondition::Any).expect("put");
+    // One with a lock file and everything in sorted files, and one without, that has to replay its log.
+    store.checkpoint(dir.path().join("checkpoint")).expect("checkpoint");
+    drop(store);
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && ! touch "$1/x" 2>/dev/null || exit 77
+        exec "$2" --exact read_only::a_store_on_a_read_only_file_system_can_be_read"#;
+    let this = std::env::current_exe().expect("path of this program");
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(dir.path()).arg(this);
+    match command.env(MOUNTED, dir.path()).output() {
+        Ok(output) if output.status.success() => {
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        }
+        // 77: the mounts; 1: unshare itself.
+        Ok(output) if output.status.code() == Some(101) => panic!("{}", String::from_utf8_lossy(&output.stdout)),
+        other => eprintln!("SKIPPED: no read-only mount can be made here: {other:?}"),
+    }
+}
+
+fn on_read_only_file_system(path: &Path) {
+    for name in ["store", "checkpoint"] {
+        let path = path.join(name);
+        let readers = [(); 2].map(|()| read_only(&path).expect("open"));
+        for reader in &readers {
+            let docs = reader.existing_collection("docs").expect("collection");
+            assert_eq!(text(&docs, "a").as_deref(), Some("1"), "{name}");
+            assert!(reader.verify(|_| {}).expect("verify").is_sound(), "{name}");
+        }
+        assert!(Store::open(&path).is_err(), "{name}");
+    }
+    let target = tempfile::tempdir().expect("temporary directory");
+    Store::restore(path.join("checkpoint"), target.path()).expect("restored from a read-only file system");
+    assert!(Store::restore(path.join("checkpoint"), path.join("target")).is_err());
 }
