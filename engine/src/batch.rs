@@ -15,11 +15,12 @@ pub const MAX_BATCH_OPERATIONS: usize = 100_000;
 /// Most bytes of ids and bodies in one batch.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024 * 1024;
 
-/// What an [`update`](WriteBatch::update) closure wants done with the document it was shown.
+/// What an [`update`](WriteBatch::update) closure wants done with the document it was shown. `B` is what it hands back
+/// as the new body: bytes, or a value in a [`TypedCollection`](crate::TypedCollection).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Change<B = Vec<u8>> {
     /// Write this body, whether the document exists or not.
-    Put(Vec<u8>),
+    Put(B),
     /// Delete the document; nothing is written when there is none.
     Delete,
     /// Leave everything as it is.

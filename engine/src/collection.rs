@@ -188,7 +188,8 @@ impl Collection {
         commit_one(batch)
     }
 
-    /// Reads the current versions of the documents in `range`, in byte order of their ids, from a snapshot taken now.
+    /// Reads the current versions of the documents in `range`, in byte order of their ids or
+    /// [backwards](ScanRange::reverse), from a snapshot taken now.
     ///
     /// # Errors
     ///

@@ -3,9 +3,10 @@
 //! A store is a directory:
 //!
 //! ```text
-//! FORMAT     "etagdb format 1\n": written last when a store is made, read first when it is opened
-//! LOCK       held (flock) by the process that has the store open; says who, for people
-//! rocksdb/   one RocksDB database with three column families
+//! FORMAT      "etagdb format 1\n": written last when a store is made, read first when it is opened
+//! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
+//! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
+//! rocksdb/    one RocksDB database with three column families
 //! ```
 //!
 //! Column family `versions`, one row per version of a document; nothing in it is ever overwritten:
@@ -229,6 +230,13 @@ pub(crate) struct FeedPosition {
     pub(crate) time_ms: u64,
     /// The sequence of the last write of its batch.
     pub(crate) end: u64,
+}
+
+impl FeedPosition {
+    /// Whether it is the last write of its batch.
+    pub(crate) fn is_last(&self) -> bool {
+        self.seq == self.end
+    }
 }
 
 /// A whole feed row.

@@ -42,6 +42,9 @@ pub enum Error {
     /// The store was closed: a change feed outlived every other handle. Nothing was written. Stop; or open the store
     /// again and go on from the feed's position.
     Closed,
+    /// A document's body is no value of the type that it was read as; the document itself is whole. Nothing was written.
+    /// Read it as bytes, or with the type it was written with.
+    Undecodable(Box<Undecodable>),
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -57,10 +60,11 @@ pub enum Error {
         /// The format number found, as it was written.
         found: String,
     },
-    /// An earlier write failed in a way that leaves the disk's state uncertain, so the store takes no more writes.
-    /// Nothing was written by this call; reads of durable data go on. Close the store, repair the cause, open it again.
+    /// The store takes no writes: it was opened [read-only](crate::Options::read_only), or an earlier write failed in a
+    /// way that leaves the disk's state uncertain. Nothing was written by this call; reads of durable data go on. After
+    /// a failure, close the store, repair the cause, open it again.
     ReadOnly {
-        /// The failure that ended writing.
+        /// That it was opened so, or the failure that ended writing.
         because: String,
     },
     /// The write or its sync failed part-way: after a reopen the write may be there or not, but never half of it.
@@ -89,6 +93,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Closed => f.write_str("the store was closed"),
+            Error::Undecodable(undecodable) => undecodable.fmt(f),
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }
@@ -98,12 +103,7 @@ impl fmt::Display for Error {
                 path.display(),
                 crate::encoding::FORMAT
             ),
-            Error::ReadOnly { because } => {
-                write!(
-                    f,
-                    "the store takes no more writes until it is reopened, because an earlier one failed: {because}"
-                )
-            }
+            Error::ReadOnly { because } => write!(f, "the store takes no writes: {because}"),
             Error::OutcomeUnknown(cause) => {
                 write!(f, "the write failed and may or may not be there after the store is reopened: {cause}")
             }
@@ -118,6 +118,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::OutcomeUnknown(cause) | Error::DiskFull(cause) | Error::Io(cause) => Some(cause.as_ref()),
+            Error::Undecodable(undecodable) => Some(undecodable.cause.as_ref()),
             _ => None,
         }
     }
@@ -159,5 +160,31 @@ impl fmt::Display for Conflict {
             Some(Etag::NEVER) => f.write_str("an earlier operation of the same batch wrote it"),
             Some(etag) => write!(f, "its etag is {etag}"),
         }
+    }
+}
+
+/// A body that is no value of the type that was asked for: which, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Undecodable {
+    /// The collection's name.
+    pub collection: String,
+    /// The document's id.
+    pub id: Bytes,
+    /// The version that was read.
+    pub etag: Etag,
+    /// The [`NAME`](crate::Encoding::NAME) of the encoding.
+    pub encoding: &'static str,
+    /// The type's name in Rust.
+    pub wanted: &'static str,
+    /// What the encoding says.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Undecodable { collection, id, etag, encoding, wanted, cause } = self;
+        let id = String::from_utf8_lossy(id);
+        write!(f, "document {id:?} in collection {collection:?} with etag {etag} is no {encoding} of {wanted}: {cause}")
     }
 }

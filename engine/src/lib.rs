@@ -39,9 +39,11 @@
 //! does), does not replicate, and lets one process at a time open a directory. All versions are kept: there is no
 //! retention yet.
 
+mod agreement;
 mod batch;
 mod cache;
 mod changes;
+mod checkpoint;
 mod clock;
 mod collection;
 mod commit;
@@ -59,12 +61,16 @@ mod options;
 mod pages;
 mod precondition;
 mod reads;
+mod report;
 mod rocks;
 mod scan;
 mod snapshot;
 mod store;
 mod stripes;
+mod tally;
 mod transaction;
+mod typed;
+mod verify;
 mod visible;
 mod watermark;
 
@@ -75,13 +81,15 @@ pub use collection::Collection;
 pub use cursors::FeedCursor;
 pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
-pub use error::{Cause, Conflict, Error, Result};
+pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
 pub use history::{AsOf, History, Version};
 pub use options::{Durability, Options};
 pub use precondition::Precondition;
+pub use report::{Problem, ProblemKind, VerifyProgress, VerifyReport};
 pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
 pub use transaction::{Committed, MAX_TRANSACTION_ATTEMPTS, Transaction, TransactionScan};
+pub use typed::{Bincode, Encoding, Json, TypedCollection, TypedDocument, TypedScan};
 pub use visible::Ready;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel,
     ReadOptions, SliceTransform, WriteOptions,
@@ -11,9 +12,10 @@ use crate::encoding::{self, VersionHeader};
 use crate::error::{Error, Result};
 use crate::options::Options;
 
-const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
-const VERSIONS: &str = "versions";
-const FEED: &str = "feed";
+/// The column families, by what is in them.
+pub(crate) const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
+pub(crate) const VERSIONS: &str = "versions";
+pub(crate) const FEED: &str = "feed";
 
 /// An open database.
 pub(crate) struct Rocks {
@@ -30,14 +32,26 @@ impl Rocks {
     /// Opens the database in `path`. A missing database is created only when `create` says so, because RocksDB takes
     /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
     pub(crate) fn open(path: &Path, options: &Options, create: bool) -> Result<Rocks> {
-        let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
-        let families = [
-            ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
-            ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
-            ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
-        ];
-        let db = DB::open_cf_descriptors(&database_options(options, create), path, families).map_err(failure)?;
-        Ok(Rocks { db })
+        let db = DB::open_cf_descriptors(&database_options(options, create), path, families(options));
+        Ok(Rocks { db: db.map_err(failure)? })
+    }
+
+    /// Opens the database in `path` for reading only: nothing in it is changed, and its log is replayed into memory.
+    pub(crate) fn open_read_only(path: &Path, options: &Options) -> Result<Rocks> {
+        // A log means that the store was not closed cleanly, or is a checkpoint: both can be read.
+        let refuse_log = false;
+        let database = database_options(options, false);
+        let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
+        Ok(Rocks { db: db.map_err(failure)? })
+    }
+
+    /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
+    /// before the call. Sorted files are shared as hard links where the file system can; the log is copied.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(failure)?;
+        // The log is taken along however large it is: flushing instead would make the writers' next files small, and
+        // families flushed one after the other need the log all the same.
+        checkpoint.create_checkpoint_with_log_size(path, u64::MAX).map_err(failure)
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
@@ -178,6 +192,52 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over version rows with `start <= key < end`, at the last, to be moved backwards.
+    pub(crate) fn versions_back(&self, start: Vec<u8>, end: Vec<u8>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_iterate_lower_bound(start);
+        options.set_iterate_upper_bound(end);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
+        raw.seek_to_last();
+        Cursor { raw }
+    }
+
+    /// A cursor over all rows of a family, at the first, that reads each block from its file and checks it, and leaves
+    /// the cache to others.
+    pub(crate) fn walk(&self, family: &str) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_verify_checksums(true);
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(family), options);
+        raw.seek_to_first();
+        Cursor { raw }
+    }
+
+    /// The first key of each sorted file of a family, in key order.
+    pub(crate) fn file_starts(&self, family: &str) -> Result<Vec<Vec<u8>>> {
+        let files = self.db.live_files().map_err(failure)?;
+        let ours = files.into_iter().filter(|file| file.column_family_name == family);
+        let mut starts: Vec<_> = ours.filter_map(|file| file.start_key).collect();
+        starts.sort_unstable();
+        Ok(starts)
+    }
+
+    /// About how many rows a family has.
+    pub(crate) fn estimate_rows(&self, family: &str) -> u64 {
+        let property = self.db.property_int_value_cf(self.family(family), c"rocksdb.estimate-num-keys");
+        property.ok().flatten().unwrap_or(0)
+    }
+
+    /// Keeps every file on disk that is there now or comes, also those that are needed no more, until the answer is
+    /// dropped. Meanwhile a second, read-only handle of the same directory sees the state it was opened at.
+    pub(crate) fn keep_files(&self) -> Result<KeptFiles<'_>> {
+        self.db.disable_file_deletions().map_err(failure)?;
+        Ok(KeptFiles { db: &self.db })
+    }
+
     /// Gives the disk space of a dropped collection back soon: whole files at once, the rest at compaction.
     pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.family(VERSIONS), start, end).map_err(failure)
@@ -209,6 +269,18 @@ impl Rocks {
     }
 }
 
+/// See [`Rocks::keep_files`].
+pub(crate) struct KeptFiles<'a> {
+    db: &'a DB,
+}
+
+impl Drop for KeptFiles<'_> {
+    fn drop(&mut self) {
+        // It only counts down; what is left over is deleted at the next opening at the latest.
+        let _ = self.db.enable_file_deletions();
+    }
+}
+
 /// A position among the rows of a family. It sees the rows that were there when it was made, and no others.
 pub(crate) struct Cursor<'a> {
     raw: DBRawIterator<'a>,
@@ -229,6 +301,10 @@ impl Cursor<'_> {
         self.raw.next();
     }
 
+    pub(crate) fn retreat(&mut self) {
+        self.raw.prev();
+    }
+
     pub(crate) fn seek(&mut self, key: &[u8]) {
         self.raw.seek(key);
     }
@@ -237,6 +313,15 @@ impl Cursor<'_> {
     pub(crate) fn seek_back(&mut self, key: &[u8]) {
         self.raw.seek_for_prev(key);
     }
+}
+
+fn families(options: &Options) -> [ColumnFamilyDescriptor; 3] {
+    let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+    [
+        ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
+        ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
+        ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
+    ]
 }
 
 fn database_options(options: &Options, create: bool) -> rocksdb::Options {

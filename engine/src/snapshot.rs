@@ -60,7 +60,8 @@ impl Snapshot {
         self.store.get_at(collection.state(), id.as_ref(), self.seq)
     }
 
-    /// Reads the documents in `range` as of this snapshot, in byte order of their ids.
+    /// Reads the documents in `range` as of this snapshot, in byte order of their ids or
+    /// [backwards](ScanRange::reverse).
     ///
     /// # Errors
     ///

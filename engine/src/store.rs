@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::RefUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +36,7 @@ use crate::{AsOf, CommitSeq, Etag, clock};
 /// A persistent store of versioned documents in collections.
 ///
 /// Cheap to clone; all clones are the same open store, usable from many threads at once. One process at a time has a
-/// directory open. The store closes when its last handle goes (collections and snapshots are handles too); a process
+/// directory open, or many that only [read](Options::read_only) it. The store closes when its last handle goes (collections and snapshots are handles too); a process
 /// that is killed instead loses nothing that it acknowledged.
 ///
 /// # Examples
@@ -129,8 +129,7 @@ impl Store {
     }
 
     pub(crate) fn open_with(options: &Options, path: &Path) -> Result<Store> {
-        let mut directory = Directory::open(path, options.create_if_missing)?;
-        let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
+        let (mut directory, rocks) = open_files(options, path)?;
         if directory.is_new() {
             let created_ms = clock::now_ms(&options.clock, 0);
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
@@ -156,8 +155,9 @@ impl Store {
         let collections = load_collections(&rocks, last_assigned)?;
         let cursors = Cursors::load(&rocks)?;
         let rocks = Arc::new(rocks);
-        let health = Arc::new(Health::default());
+        let health = Arc::new(if options.read_only { Health::read_only() } else { Health::default() });
         let flusher = match options.durability {
+            _ if options.read_only => None,
             Durability::Sync => None,
             Durability::Buffered => Some(Flusher::start(&rocks, &health, options.flush_interval)?),
         };
@@ -180,6 +180,10 @@ impl Store {
                 directory,
             }),
         })
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// The directory that the store is in.
@@ -385,6 +389,10 @@ impl Inner {
         self.collections.lock().by_name.values().find(|state| state.number == number).cloned()
     }
 
+    pub(crate) fn rocks_path(&self) -> PathBuf {
+        self.directory.rocks_path()
+    }
+
     pub(crate) fn etag(&self, seq: u64) -> Etag {
         Etag::new(self.epochs.of(seq), CommitSeq::new(seq))
     }
@@ -467,6 +475,17 @@ impl Drop for Inner {
             let _ = self.rocks.flush();
         }
     }
+}
+
+fn open_files(options: &Options, path: &Path) -> Result<(Directory, Rocks)> {
+    if options.read_only {
+        let directory = Directory::open_shared(path)?;
+        let rocks = Rocks::open_read_only(&directory.rocks_path(), options)?;
+        return Ok((directory, rocks));
+    }
+    let directory = Directory::open(path, options.create_if_missing)?;
+    let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
+    Ok((directory, rocks))
 }
 
 fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 mod anomalies;
 mod batches;
 mod changes;
+mod checkpoints;
 mod collections;
 mod concurrency;
 mod cursors;
@@ -12,11 +13,14 @@ mod history;
 mod limits;
 mod model;
 mod preconditions;
+mod read_only;
 mod scans;
 mod serializability;
 mod snapshots;
 mod tailing;
 mod transactions;
+mod typed;
+mod verification;
 
 use etagdb::{Collection, Store};
 

@@ -177,6 +177,9 @@ impl Pair {
         let scanned: Vec<_> = scanned.into_iter().map(|(id, document)| (id.to_vec(), document.etag)).collect();
         let expected: Vec<_> = state.iter().map(|(id, model)| (id.clone(), model.etag)).collect();
         assert_eq!(scanned, expected);
+        let backwards = snapshot.scan(&docs, &ScanRange::all().reverse()).expect("scan").map(|e| e.expect("entry"));
+        let backwards: Vec<_> = backwards.map(|(id, document)| (id.to_vec(), document.etag)).collect();
+        assert_eq!(backwards, expected.into_iter().rev().collect::<Vec<_>>());
     }
 
     fn step(mut self, step: &Step) -> Pair {
@@ -192,11 +195,15 @@ impl Pair {
             Step::Scan(from, to) => {
                 let (from, to) = (IDS[*from], IDS[*to]);
                 let docs = self.fixture.collection("docs");
-                let scan = docs.scan(&ScanRange::all().from(from).to(to)).expect("scan");
-                let found: Vec<_> = scan.map(|entry| entry.expect("entry").0.to_vec()).collect();
-                let expected: Vec<_> =
+                let range = ScanRange::all().from(from).to(to);
+                let found = |range: &ScanRange| -> Vec<_> {
+                    docs.scan(range).expect("scan").map(|entry| entry.expect("entry").0.to_vec()).collect()
+                };
+                let mut expected: Vec<_> =
                     self.state.keys().filter(|id| (from..to).contains(&id.as_slice())).cloned().collect();
-                assert_eq!(found, expected);
+                assert_eq!(found(&range), expected);
+                expected.reverse();
+                assert_eq!(found(&range.reverse()), expected);
             }
             Step::Reopen => {
                 self.snapshots.clear();
