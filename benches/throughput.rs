@@ -5,8 +5,8 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use etagdb::{Collection, Durability, Error, Etag, Options, Precondition, Store};
@@ -150,8 +150,7 @@ fn run(backend: &dyn Backend, threads: u64, documents: u64, settings: &Settings)
                     random ^= random << 17;
                     random
                 };
-                let body: Vec<u8> =
-                    (0..settings.bytes).map(|n| if n % 2 == 0 { b'a' } else { next() as u8 }).collect();
+                let body: Vec<u8> = (0..settings.bytes).map(|n| if n % 2 == 0 { b'a' } else { next() as u8 }).collect();
                 start.wait();
                 let mut done = 0;
                 while !stop.load(Ordering::Relaxed) {

@@ -45,7 +45,7 @@ fn write_for_ever(store: &Store, docs: &Collection, writer: usize) {
     loop {
         value += 1;
         let body = value.to_string();
-        if value % 10 == 0 && guard != Precondition::Absent {
+        if value.is_multiple_of(10) && guard != Precondition::Absent {
             // One batch, so that there is no moment at which the counter is missing.
             let mut batch = store.batch();
             batch.delete(docs, &counter, guard).put(docs, &counter, &body, Precondition::Absent);
@@ -57,7 +57,7 @@ fn write_for_ever(store: &Store, docs: &Collection, writer: usize) {
             guard = written.etag.into();
             say(&format!("counter {writer} {value} {}", written.etag));
         }
-        if value % 3 == 0 {
+        if value.is_multiple_of(3) {
             let mut batch = store.batch();
             batch.put(docs, &left, &body, Precondition::Any).put(docs, &right, &body, Precondition::Any);
             let etags: Vec<_> = batch.commit().expect("commit").into_iter().flatten().map(|w| w.etag).collect();

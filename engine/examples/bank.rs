@@ -123,7 +123,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (made, refused) = std::thread::scope(|scope| -> Result<(u64, u64), Box<dyn Error>> {
         let bank = &bank;
         let clerks: Vec<_> = (0..CLERKS).map(|clerk| scope.spawn(move || work(bank, clerk))).collect();
-        while !clerks.iter().all(|clerk| clerk.is_finished()) {
+        while !clerks.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             let total = bank.total()?;
             if total != expected {
                 return Err(format!("an audit found {total} instead of {expected}").into());

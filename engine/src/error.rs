@@ -34,8 +34,9 @@ pub enum Error {
     /// Retention has dropped what was asked for. Nothing was written. What there was can not be read any more; ask for
     /// `oldest` or a later state.
     VersionDropped {
-        /// The oldest commit sequence that can still be asked for: of the document, or of the store where a snapshot
-        /// was asked for.
+        /// The commit sequence as of which something was to be read.
+        asked: CommitSeq,
+        /// The oldest one from which on it can be read: the document's, or the store's where a snapshot was asked for.
         oldest: CommitSeq,
     },
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
@@ -78,8 +79,11 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
-            Error::VersionDropped { oldest } => {
-                write!(f, "retention has dropped that version; the oldest that can still be read is of commit {oldest}")
+            Error::VersionDropped { asked, oldest } => {
+                write!(
+                    f,
+                    "retention has dropped what there was at commit {asked}; the oldest still there is of {oldest}"
+                )
             }
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())

@@ -68,12 +68,20 @@ pub(crate) struct Target {
 
 /// Reads a path. Slashes at its end change nothing: the Python SDK ends every path with one.
 ///
+/// No route takes a query, but the JavaScript SDK sends the question mark of an item's id as it is: after an item's path,
+/// what looks like a query is the rest of the id. Elsewhere it means nothing.
+///
 /// # Errors
 ///
 /// 404 for a path that is no route, 400 for a segment that is not percent-encoded UTF-8.
-pub(crate) fn parse(path: &str) -> Result<Target, ApiError> {
+pub(crate) fn parse(path: &str, query: Option<&str>) -> Result<Target, ApiError> {
     let trimmed = path.strip_prefix('/').unwrap_or(path).trim_end_matches('/');
-    let raw: Vec<&str> = if trimmed.is_empty() { Vec::new() } else { trimmed.split('/').collect() };
+    let mut raw: Vec<&str> = if trimmed.is_empty() { Vec::new() } else { trimmed.split('/').collect() };
+    let whole_id;
+    if let (["dbs", _, "colls", _, "docs", id], Some(query)) = (raw.as_slice(), query) {
+        whole_id = format!("{id}?{query}");
+        raw[5] = &whole_id;
+    }
     let mut segments = Vec::with_capacity(raw.len());
     for segment in &raw {
         let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| {
@@ -171,17 +179,26 @@ mod tests {
 
     #[test]
     fn a_segment_means_what_its_place_says() {
-        assert_eq!(parse("/dbs/colls/colls/docs/docs/dbs").unwrap().route, item("colls", "docs", "dbs"));
-        assert_eq!(parse("/dbs/x/colls/c/docs/a/").unwrap().route, item("x", "c", "a"));
-        assert_eq!(parse("/").unwrap().route, Route::Account);
-        assert_eq!(parse("/dbs/").unwrap().route, Route::Databases);
+        assert_eq!(parse("/dbs/colls/colls/docs/docs/dbs", None).unwrap().route, item("colls", "docs", "dbs"));
+        assert_eq!(parse("/dbs/x/colls/c/docs/a/", None).unwrap().route, item("x", "c", "a"));
+        assert_eq!(parse("/", None).unwrap().route, Route::Account);
+        assert_eq!(parse("/dbs/", None).unwrap().route, Route::Databases);
     }
 
     #[test]
     fn segments_are_decoded_after_they_are_split() {
-        assert_eq!(parse("/dbs/x/colls/c/docs/a%2Fb%3F%25%C3%A9").unwrap().route, item("x", "c", "a/b?%é"));
-        let error = parse("/dbs/x/colls/c/docs/%ff%fe").unwrap_err();
+        assert_eq!(parse("/dbs/x/colls/c/docs/a%2Fb%3F%25%C3%A9", None).unwrap().route, item("x", "c", "a/b?%é"));
+        let error = parse("/dbs/x/colls/c/docs/%ff%fe", None).unwrap_err();
         assert_eq!(error.kind, Kind::BadRequest);
+    }
+
+    #[test]
+    fn a_question_mark_belongs_to_the_items_id() {
+        let target = parse("/dbs/x/colls/c/docs/who", Some("%20is?")).unwrap();
+        assert_eq!(target.route, item("x", "c", "who? is?"));
+        assert!(target.signatures.contains(&("docs".to_owned(), "dbs/x/colls/c/docs/who? is?".to_owned())));
+        assert_eq!(parse("/dbs/x/colls/c/docs/who", Some("")).unwrap().route, item("x", "c", "who?"));
+        assert_eq!(parse("/dbs/x", Some("y=1")).unwrap().route, Route::Database("x".to_owned()));
     }
 
     #[test]
@@ -189,15 +206,15 @@ mod tests {
         for path in
             ["/nothing", "/dbs//colls", "/dbs/x/y", "/dbs/x/colls/c/docs/a/b", "/health/x", "dbs/x/colls/c/what"]
         {
-            assert_eq!(parse(path).map(|target| target.route).unwrap_err().kind, Kind::NotFound, "{path}");
+            assert_eq!(parse(path, None).map(|target| target.route).unwrap_err().kind, Kind::NotFound, "{path}");
         }
-        assert_eq!(parse("/dbs/x/colls/c/sprocs/p").unwrap().route, Route::LeftOut("stored procedures"));
-        assert_eq!(parse("/dbs/x/users").unwrap().route, Route::LeftOut("users"));
+        assert_eq!(parse("/dbs/x/colls/c/sprocs/p", None).unwrap().route, Route::LeftOut("stored procedures"));
+        assert_eq!(parse("/dbs/x/users", None).unwrap().route, Route::LeftOut("users"));
     }
 
     #[test]
     fn a_signature_covers_the_resource_or_its_parent() {
-        let signed = |path| parse(path).unwrap().signatures.swap_remove(0);
+        let signed = |path| parse(path, None).unwrap().signatures.swap_remove(0);
         let pair = |kind: &str, link: &str| (kind.to_owned(), link.to_owned());
         assert_eq!(signed("/"), pair("", ""));
         assert_eq!(signed("/dbs/"), pair("dbs", ""));
@@ -205,9 +222,9 @@ mod tests {
         assert_eq!(signed("/dbs/x/colls/c/docs"), pair("docs", "dbs/x/colls/c"));
         assert_eq!(signed("/dbs/x/colls/c/docs/A%20b"), pair("docs", "dbs/x/colls/c/docs/A b"));
         assert_eq!(signed("/dbs/x/colls/c/pkranges/"), pair("pkranges", "dbs/x/colls/c"));
-        let rids = parse("/dbs/Ab==/colls/Cd==/docs").unwrap().signatures;
+        let rids = parse("/dbs/Ab==/colls/Cd==/docs", None).unwrap().signatures;
         assert!(rids.contains(&pair("docs", "cd==")));
-        let delete = parse("/dbs/x/colls/c/operations/partitionkeydelete").unwrap().signatures;
+        let delete = parse("/dbs/x/colls/c/operations/partitionkeydelete", None).unwrap().signatures;
         assert!(delete.contains(&pair("partitionkey", "dbs/x/colls/c")));
     }
 }

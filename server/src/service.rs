@@ -117,7 +117,7 @@ impl Service {
     /// Says what a request's head asks for, if its sender may ask.
     pub(crate) fn admit(&self, parts: &Parts) -> Result<Route, ApiError> {
         headers::check_host(parts)?;
-        let target = routes::parse(parts.uri.path())?;
+        let target = routes::parse(parts.uri.path(), parts.uri.query())?;
         let open = match target.route {
             Route::Health => true,
             Route::Metrics => self.open_metrics,
@@ -387,6 +387,14 @@ impl Service {
                 writeln!(text, "etagdb_http_answers_total{{class=\"{class}xx\"}} {}", count.load(Ordering::Relaxed));
         }
         let _ = writeln!(text, "# TYPE etagdb_last_commit gauge\netagdb_last_commit {}", self.store.last_commit());
+        for (name, value) in [
+            ("commits", stats.commits),
+            ("commit_groups", stats.groups),
+            ("document_cache_hits", stats.cache_hits),
+            ("document_cache_misses", stats.cache_misses),
+        ] {
+            let _ = writeln!(text, "# TYPE etagdb_{name}_total counter\netagdb_{name}_total {value}");
+        }
         let _ = writeln!(text, "# TYPE etagdb_writable gauge\netagdb_writable {}", u8::from(stats.writable));
         let mut reply = Reply::json(StatusCode::OK, text);
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));

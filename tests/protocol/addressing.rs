@@ -29,6 +29,9 @@ fn ids_of_every_character_are_made_read_and_deleted() {
         ("two words", "two%20words"),
         (" leading and trailing ", "%20leading%20and%20trailing%20"),
         ("question?", "question%3F"),
+        // As the JavaScript SDK sends it.
+        ("who?", "who?"),
+        ("who? what?", "who?%20what?"),
         ("percent%20", "percent%2520"),
         ("tab\tcr\rlf\n", "tab%09cr%0Dlf%0A"),
         ("ünïcödé 日本 🦀", "%C3%BCn%C3%AFc%C3%B6d%C3%A9%20%E6%97%A5%E6%9C%AC%20%F0%9F%A6%80"),

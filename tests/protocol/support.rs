@@ -310,7 +310,6 @@ pub(crate) fn key_of(item: &Value) -> String {
 
 /// What a client signs for a path: type and link.
 fn signed_resource(path: &str) -> (String, String) {
-    let path = path.split('?').next().unwrap_or(path);
     let segments: Vec<String> = path.split('/').filter(|segment| !segment.is_empty()).map(decoded).collect();
     if segments.len() == 6 && segments[4] == "operations" {
         return ("partitionkey".to_owned(), segments[..4].join("/"));
