@@ -351,7 +351,8 @@ impl Inner {
         cursor.seek_back(&version_key(prefix, at.get() + 1));
         if let Some((key, value)) = cursor.row()? {
             let (of, newer) = encoding::split_version_key(key)?;
-            if of == prefix && VersionHeader::decode(value)?.0.previous != found_seq {
+            let follows = VersionHeader::decode(value)?.0.previous == found_seq;
+            if of == prefix && !follows && found_seq != at.get() {
                 return Err(Error::NotRetained { asked: at, oldest: CommitSeq::new(newer) });
             }
         }
@@ -373,4 +374,64 @@ fn version_key(prefix: &[u8], seq: u64) -> Vec<u8> {
     let mut key = prefix.to_vec();
     encoding::push_seq(&mut key, seq);
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rocks::Rows;
+    use crate::{Precondition, Store};
+
+    /// Drops the versions `from` to `to` of document "a", as retention does.
+    fn drop_versions(docs: &Collection, from: u64, to: u64) {
+        let prefix = encoding::document_prefix(docs.state().number, b"a");
+        let mut rows = Rows::default();
+        docs.store().rocks.delete_versions(&mut rows, &version_key(&prefix, to), &version_key(&prefix, from - 1));
+        docs.store().rocks.write(rows, false).expect("write");
+    }
+
+    fn refused<T: fmt::Debug>(result: Result<T>) -> (u64, u64) {
+        match result {
+            Err(Error::NotRetained { asked, oldest }) => (asked.get(), oldest.get()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Versions 2 to 6 of "a"; 1 and 7 are of others.
+    fn fixture() -> (tempfile::TempDir, Collection, Vec<Etag>) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let docs = Store::open(dir.path().join("store")).expect("open").collection("docs").expect("collection");
+        let put = |id| docs.put(id, "x", Precondition::Any).expect("put").etag;
+        let etags = ["0", "a", "a", "a", "a", "a", "b"].map(put).to_vec();
+        (dir, docs, etags)
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_from_what_never_was() {
+        let (_dir, docs, etags) = fixture();
+        drop_versions(&docs, 2, 4);
+        let read = |seq| docs.get_as_of("a", CommitSeq::new(seq));
+        // Nobody can know any more that there was nothing yet at 1.
+        assert_eq!([1, 2, 4].map(|seq| refused(read(seq))), [(1, 5), (2, 5), (4, 5)]);
+        assert_eq!(refused(docs.get_as_of("a", etags[2])), (3, 5));
+        for seq in 5..=7 {
+            assert_eq!(read(seq).expect("kept").expect("there").seq.get(), seq.min(6));
+        }
+        assert!(matches!(docs.get_as_of("a", etags[0]), Err(Error::Invalid(_))), "that of another document");
+        assert!(docs.get_as_of("c", CommitSeq::new(1)).expect("kept").is_none());
+        let list: Vec<Version> = docs.history("a").expect("history").map(|version| version.expect("version")).collect();
+        assert_eq!(list.iter().map(|version| version.seq.get()).collect::<Vec<_>>(), [6, 5]);
+        assert_eq!(list[1].previous, Some(CommitSeq::new(4)));
+    }
+
+    /// An old version that a snapshot holds is not taken for the ones after it.
+    #[test]
+    fn a_gap_between_kept_versions_is_seen() {
+        let (_dir, docs, etags) = fixture();
+        drop_versions(&docs, 4, 5);
+        let read = |seq| docs.get_as_of("a", CommitSeq::new(seq));
+        assert_eq!([4, 5].map(|seq| refused(read(seq))), [(4, 6), (5, 6)]);
+        assert_eq!(refused(docs.get_as_of("a", etags[4])), (5, 2));
+        assert_eq!([2, 3, 6].map(|seq| read(seq).expect("kept").expect("there").seq.get()), [2, 3, 6]);
+    }
 }

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::flusher::Flusher;
 use crate::health::Health;
 use crate::options::{Durability, Options};
+use crate::retry::Turns;
 use crate::rocks::{Rocks, Rows};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) stripes: Stripes,
     pub(crate) cache: VersionCache,
     pub(crate) queue: Queue,
+    pub(crate) turns: Turns,
     pub(crate) commit_clock: Mutex<CommitClock>,
     pub(crate) epochs: Epochs,
     pub(crate) health: Arc<Health>,
@@ -169,6 +171,7 @@ impl Store {
                 stripes: Stripes::new(),
                 cache: VersionCache::new(options.document_cache_bytes),
                 queue: Queue::default(),
+                turns: Turns::default(),
                 commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
                 epochs: Epochs::new(epochs),
                 health,
@@ -257,6 +260,10 @@ impl Store {
         let _ = inner.rocks.reclaim_versions(&start, &end);
         collections.by_name.remove(name);
         Ok(true)
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     /// Begins an empty batch.

@@ -5,11 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,13 +21,6 @@ use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::{CommitSeq, Etag, Precondition};
-
-/// How often [`Store::transact`] runs a closure before it gives up.
-pub const MAX_TRANSACTION_ATTEMPTS: u32 = 64;
-
-/// The first wait between attempts is up to this long; each further one up to twice as long as the one before.
-const FIRST_WAIT: Duration = Duration::from_micros(100);
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// Reads and writes over any documents and collections of one store that happen as if nothing else did.
 ///
@@ -140,64 +131,6 @@ impl Store {
             writes_made: 0,
         }
     }
-
-    /// Runs `work` in a transaction and commits it, again from the start for as long as the commit finds that what was
-    /// read has changed: up to [`MAX_TRANSACTION_ATTEMPTS`] times, with short random waits in between, in all about a
-    /// second. On return the writes are as durable as the store's [`Durability`](crate::Durability) promises.
-    ///
-    /// `work` may run many times, so apart from the transaction it should change nothing that it does not set anew.
-    /// What it returns as an error ends the transaction with nothing written, and is returned as it is. This includes a
-    /// precondition that fails within: it is about an etag that `work` brought along, which no repetition makes current
-    /// again.
-    ///
-    /// # Errors
-    ///
-    /// What `work` returns; otherwise as [`Transaction::commit`], with [`Error::Conflict`] only after the last attempt.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use etagdb::{Error, Precondition, Store};
-    ///
-    /// # let dir = tempfile::tempdir()?;
-    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
-    /// let counters = store.collection("counters")?;
-    /// let visits = store.transact(|txn| -> etagdb::Result<u64> {
-    ///     let count = txn.get(&counters, "visits")?.and_then(|c| std::str::from_utf8(&c.body).ok()?.parse().ok());
-    ///     let next = count.unwrap_or(0) + 1;
-    ///     txn.put(&counters, "visits", next.to_string(), Precondition::Any)?;
-    ///     Ok(next)
-    /// })?;
-    /// assert_eq!(visits, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn transact<T, E: From<Error>>(&self, mut work: impl FnMut(&mut Transaction) -> Result<T, E>) -> Result<T, E> {
-        let mut attempt = 1;
-        loop {
-            let mut txn = self.begin();
-            let value = work(&mut txn)?;
-            match txn.commit() {
-                Ok(_) => return Ok(value),
-                Err(Error::Conflict(_)) if attempt < MAX_TRANSACTION_ATTEMPTS => wait_before(attempt),
-                Err(error) => return Err(error.into()),
-            }
-            attempt += 1;
-        }
-    }
-}
-
-/// Waits after a failed attempt. The first repetition is immediate: the winner has committed, and most often nobody
-/// else is there. After that, contenders that met once would meet again if they all waited for the same time.
-fn wait_before(attempt: u32) {
-    let doublings = match attempt {
-        1 => return,
-        _ => attempt.min(16) - 2,
-    };
-    let longest = (FIRST_WAIT * 2u32.pow(doublings)).min(LONGEST_WAIT);
-    // Each `RandomState` has keys of its own, so this is a random number.
-    let random = RandomState::new().hash_one(attempt);
-    let nanos = u64::try_from(longest.as_nanos()).map_or(0, |nanos| random % nanos);
-    std::thread::sleep(Duration::from_nanos(nanos));
 }
 
 impl Transaction {
@@ -311,7 +244,7 @@ impl Transaction {
         let mut writes: Vec<(Vec<u8>, PendingWrite)> = writes.into_iter().collect();
         writes.sort_unstable_by_key(|(_, write)| write.order);
         let mut operations = Vec::with_capacity(writes.len());
-        let mut prefixes = Vec::with_capacity(writes.len());
+        let mut names = Vec::with_capacity(writes.len());
         for (prefix, PendingWrite { collection, id, body, .. }) in writes {
             let read = documents.remove(&prefix);
             if body.is_none() && read == Some(None) {
@@ -328,7 +261,7 @@ impl Transaction {
                 Some(body) => Action::Put(body.into(), precondition),
                 None => Action::Delete(precondition),
             };
-            prefixes.push(prefix.clone());
+            names.push((prefix.clone(), id.clone()));
             operations.push(Operation { collection, id: id.into(), prefix, action });
         }
         if operations.is_empty() {
@@ -343,10 +276,10 @@ impl Transaction {
             Some(reads)
         };
         let results = store.commit(operations, reads).map_err(without_position)?;
-        let mut writes: Vec<(Vec<u8>, Written)> =
-            prefixes.into_iter().zip(results).filter_map(|(prefix, written)| Some((prefix, written?))).collect();
-        writes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let seq = writes.iter().map(|(_, written)| written.seq).max().unwrap_or(snapshot.seq());
+        let written = |((prefix, id), written): (_, Option<_>)| Some(CommittedWrite { prefix, id, written: written? });
+        let mut writes: Vec<CommittedWrite> = names.into_iter().zip(results).filter_map(written).collect();
+        writes.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix));
+        let seq = writes.iter().map(|write| write.written.seq).max().unwrap_or(snapshot.seq());
         Ok(Committed { seq, writes })
     }
 
@@ -466,11 +399,23 @@ impl fmt::Debug for Transaction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     seq: CommitSeq,
-    /// By document prefix.
-    writes: Vec<(Vec<u8>, Written)>,
+    /// By document prefix; with the id.
+    writes: Vec<CommittedWrite>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CommittedWrite {
+    prefix: Vec<u8>,
+    id: Bytes,
+    written: Written,
 }
 
 impl Committed {
+    /// The ids of the documents that were written.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &[u8]> {
+        self.writes.iter().map(|write| &write.id[..])
+    }
+
     /// The sequence of the transaction's last write; that of its snapshot when it wrote nothing.
     pub fn seq(&self) -> CommitSeq {
         self.seq
@@ -479,8 +424,8 @@ impl Committed {
     /// What was written to document `id`; `None` when nothing was.
     pub fn written(&self, collection: &Collection, id: impl AsRef<[u8]>) -> Option<&Written> {
         let prefix = encoding::document_prefix(collection.state().number, id.as_ref());
-        let index = self.writes.binary_search_by(|(written, _)| written.cmp(&prefix)).ok()?;
-        Some(&self.writes[index].1)
+        let index = self.writes.binary_search_by(|write| write.prefix.cmp(&prefix)).ok()?;
+        Some(&self.writes[index].written)
     }
 }
 

@@ -271,6 +271,8 @@ fn the_state_at_a_time_that_is_over_never_changes() {
 /// One write: a document, what to do, and how far time goes on before it.
 type Event = (usize, Option<u8>, u64);
 
+type State = BTreeMap<&'static str, (Etag, u8)>;
+
 const IDS: [&str; 3] = ["a", "a\0", "b"];
 
 proptest! {
@@ -287,7 +289,7 @@ proptest! {
         let docs = store.collection("docs").expect("collection");
         let mut now_ms = 5;
         // After each batch: its last sequence, its time, and the state.
-        let mut states = vec![(0u64, 0u64, BTreeMap::<&str, (Etag, u8)>::new())];
+        let mut states: Vec<(u64, u64, State)> = vec![(0, 0, State::new())];
         let mut lists: BTreeMap<&str, Vec<(Etag, bool)>> = BTreeMap::new();
         for events in &batches {
             let events: &[Event] = events;

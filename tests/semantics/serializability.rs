@@ -299,6 +299,28 @@ fn the_check_sees_a_phantom_and_a_stale_read() {
     assert!(check(stale).expect_err("a stale read").contains("acknowledged"));
 }
 
+/// However many want the same document, nobody loses for ever, though `transact` tries only so many times.
+#[test]
+fn everybody_gets_his_turn_at_a_hot_document() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let store = Options::default().durability(Durability::Buffered).open(dir.path().join("store")).expect("open");
+    let docs = store.collection("docs").expect("collection");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    let increment = |txn: &mut Transaction| -> etagdb::Result<()> {
+                        let next = txn.get(&docs, "counter")?.map_or(0, |counter| value(&counter.body)) + 1;
+                        txn.put(&docs, "counter", next.to_string(), Precondition::Any)
+                    };
+                    store.transact(increment).expect("no more than so many failures");
+                }
+            });
+        }
+    });
+    assert_eq!(text(&docs, "counter").as_deref(), Some("16000"));
+}
+
 /// However money moves between accounts that open and close, everybody who adds it up finds the same.
 #[test]
 fn the_sum_of_all_accounts_never_changes() {
