@@ -377,6 +377,32 @@ mod tests {
         assert_eq!(good.wakes(), 1);
     }
 
+    /// A lost wake-up: a commit comes between a waiter's look and its sleep, and nobody ever wakes it.
+    #[test]
+    fn no_wake_up_is_lost() {
+        const ROUNDS: u64 = 100_000;
+        let sides = [0, 1].map(|_| Arc::new(Visible::new(0)));
+        // Each publishes in answer to the other. A waiter that is not woken fails after a while instead of hanging.
+        std::thread::scope(|scope| {
+            for player in 0..2 {
+                let [mine, others] = [player, 1 - player].map(|side| Arc::clone(&sides[side]));
+                scope.spawn(move || {
+                    for round in 1..=ROUNDS {
+                        if player == 0 {
+                            mine.publish(CommitSeq::new(round));
+                        }
+                        let patience = crate::clock::deadline(std::time::Duration::from_secs(30));
+                        let ready = Ready::new(Arc::clone(&others), None, round - 1).wait_until(patience);
+                        assert!(matches!(ready, Ok(true)), "round {round} of player {player}");
+                        if player == 1 {
+                            mine.publish(CommitSeq::new(round));
+                        }
+                    }
+                });
+            }
+        });
+    }
+
     #[test]
     fn a_wait_ends_with_its_time() {
         let visible = Arc::new(Visible::new(5));
