@@ -55,6 +55,10 @@ impl Collection {
         Collection { store, state }
     }
 
+    pub(crate) fn store(&self) -> &Arc<Inner> {
+        &self.store
+    }
+
     pub(crate) fn state(&self) -> &Arc<CollectionState> {
         &self.state
     }

@@ -37,6 +37,7 @@
 
 mod agreement;
 mod batch;
+mod bulk;
 mod cache;
 mod checkpoint;
 mod clock;
@@ -64,6 +65,7 @@ mod verify;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
+pub use bulk::BulkLoaded;
 pub use clock::{Clock, SystemClock};
 pub use collection::Collection;
 pub use document::{Document, Written};

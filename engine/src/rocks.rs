@@ -133,24 +133,15 @@ impl Rocks {
         at: u64,
         look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
     ) -> Result<Option<T>> {
+        self.reader().newest(document_prefix, at, look)
+    }
+
+    /// Reads many documents as they are now: cheaper than a [`newest`](Rocks::newest) for each.
+    pub(crate) fn reader(&self) -> Reader<'_> {
         let mut options = ReadOptions::default();
-        // The prefix filters may be used: all that is asked for shares one prefix.
+        // The prefix filters may be used: all that is asked for at a time shares one prefix.
         options.set_prefix_same_as_start(true);
-        let mut iterator = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
-        let mut key = Vec::with_capacity(document_prefix.len() + 8);
-        key.extend_from_slice(document_prefix);
-        encoding::push_seq(&mut key, at);
-        iterator.seek(&key);
-        let Some((found, value)) = iterator.item() else {
-            iterator.status().map_err(failure)?;
-            return Ok(None);
-        };
-        let (prefix, seq) = encoding::split_version_key(found)?;
-        if prefix != document_prefix {
-            return Ok(None);
-        }
-        let (header, body) = VersionHeader::decode(value)?;
-        Ok(Some(look(seq, header, body)))
+        Reader { raw: self.db.raw_iterator_cf_opt(self.family(VERSIONS), options), key: Vec::new() }
     }
 
     /// A cursor over version rows with `start <= key < end`, before the first.
@@ -238,6 +229,37 @@ impl Rocks {
 
     pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
         rows.batch.put_cf(self.family(FEED), key, value);
+    }
+}
+
+/// Finds documents in the rows that were there when it was made.
+pub(crate) struct Reader<'a> {
+    raw: DBRawIterator<'a>,
+    key: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// As [`Rocks::newest`].
+    pub(crate) fn newest<T>(
+        &mut self,
+        document_prefix: &[u8],
+        at: u64,
+        look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        self.key.clear();
+        self.key.extend_from_slice(document_prefix);
+        encoding::push_seq(&mut self.key, at);
+        self.raw.seek(&self.key);
+        let Some((found, value)) = self.raw.item() else {
+            self.raw.status().map_err(failure)?;
+            return Ok(None);
+        };
+        let (prefix, seq) = encoding::split_version_key(found)?;
+        if prefix != document_prefix {
+            return Ok(None);
+        }
+        let (header, body) = VersionHeader::decode(value)?;
+        Ok(Some(look(seq, header, body)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the engine promises, one claim per test. Modules by the promise; everything goes through the public API.
 
 mod batches;
+mod bulk;
 mod checkpoints;
 mod collections;
 mod concurrency;
