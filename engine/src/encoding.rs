@@ -154,6 +154,13 @@ pub(crate) fn id_of_prefix(prefix: &[u8]) -> Result<Vec<u8>> {
     Ok(id)
 }
 
+/// The length of the id in a document prefix that is whole.
+pub(crate) fn id_len_of_prefix(prefix: &[u8]) -> usize {
+    let escaped = prefix.len().saturating_sub(4 + TERMINATOR.len());
+    let zeros = prefix.get(4..4 + escaped).map_or(0, |id| id.iter().filter(|&&byte| byte == ESCAPE).count());
+    escaped - zeros
+}
+
 /// Whether a version is a document or the trace of its deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VersionKind {
@@ -404,6 +411,7 @@ mod tests {
             prop_assert_eq!(split_version_key(&key).expect("whole"), (&prefix[..], seq));
             prop_assert_eq!(filter_prefix(&key), &prefix[..]);
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
+            prop_assert_eq!(id_len_of_prefix(&prefix), id.len());
             let feed = feed_value(FeedKind::Created, false, seq / 2, 5, &id);
             let position = FeedPosition { seq, time_ms: seq / 2, last: false };
             let row = FeedRow { position, kind: FeedKind::Created, collection: 5, id: &id };

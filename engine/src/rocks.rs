@@ -179,13 +179,47 @@ impl Rocks {
         Cursor { raw }
     }
 
-    /// The first key of each sorted file of a family, in key order.
-    pub(crate) fn file_starts(&self, family: &str) -> Result<Vec<Vec<u8>>> {
-        let files = self.db.live_files().map_err(failure)?;
-        let ours = files.into_iter().filter(|file| file.column_family_name == family);
-        let mut starts: Vec<_> = ours.filter_map(|file| file.start_key).collect();
-        starts.sort_unstable();
-        Ok(starts)
+    /// As [`walk`](Rocks::walk), over version rows with `start <= key < end`.
+    pub(crate) fn walk_versions(&self, start: &[u8], end: Vec<u8>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        options.set_iterate_upper_bound(end);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
+        raw.seek(start);
+        Cursor { raw }
+    }
+
+    /// A cursor over feed rows that is nowhere yet.
+    pub(crate) fn feed_rows(&self) -> Cursor<'_> {
+        Cursor { raw: self.db.raw_iterator_cf(self.family(FEED)) }
+    }
+
+    /// The sorted files of a family, in the order of their first keys.
+    pub(crate) fn files(&self, family: &str) -> Result<Vec<SortedFile>> {
+        let mut files = Vec::new();
+        for file in self.db.live_files().map_err(failure)? {
+            if let (Some(start), Some(end)) = (file.start_key, file.end_key)
+                && file.column_family_name == family
+            {
+                files.push(SortedFile { start, end, rows: file.num_entries });
+            }
+        }
+        files.sort_unstable_by(|a, b| a.start.cmp(&b.start));
+        Ok(files)
+    }
+
+    /// About how many bytes the version rows with `start <= key < end` take up in sorted files, compressed.
+    pub(crate) fn versions_disk_bytes(&self, start: &[u8], end: &[u8]) -> u64 {
+        let ranges = [rocksdb::Range::new(start, end)];
+        self.db.get_approximate_sizes_cf(self.family(VERSIONS), &ranges).into_iter().sum()
+    }
+
+    /// How many version rows are in memory tables only.
+    pub(crate) fn versions_in_memory(&self) -> u64 {
+        self.versions_property(c"rocksdb.num-entries-active-mem-table")
+            + self.versions_property(c"rocksdb.num-entries-imm-mem-tables")
     }
 
     /// About how many rows a family has.
@@ -230,6 +264,13 @@ impl Rocks {
     pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
         rows.batch.put_cf(self.family(FEED), key, value);
     }
+}
+
+/// What a sorted file holds: the rows from one key to another, both included.
+pub(crate) struct SortedFile {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+    pub(crate) rows: u64,
 }
 
 /// Finds documents in the rows that were there when it was made.

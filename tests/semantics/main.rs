@@ -11,6 +11,7 @@ mod model;
 mod preconditions;
 mod read_only;
 mod scans;
+mod sizes;
 mod snapshots;
 mod typed;
 mod verification;
