@@ -29,6 +29,9 @@
 //! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
 //! * [`Collection::update`] is read-modify-write without a retry loop.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
+//! * [`Collection::typed`] sees documents as values of a serde type; [`Collection::bulk_load`] writes many of them fast.
+//! * [`Store::checkpoint`] copies an open store, [`Store::restore`] makes one from the copy, and [`Store::verify`] reads
+//!   everything and names what is wrong.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary

@@ -1,6 +1,8 @@
 //! What survives the death of the process. The child writes and acknowledges on a pipe, is killed with SIGKILL at an
 //! unforeseeable moment, and the store it leaves is compared with what it said.
 
+mod checkpoints;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -69,21 +71,25 @@ fn value(document: &Document) -> u64 {
 }
 
 /// Compares the store with what was acknowledged. A writer has one write in flight, so what is found may be one step
-/// ahead of the last acknowledgement, but never behind it.
-fn verify(dir: &Path, acknowledged: &Acknowledged, round: usize) {
+/// ahead of the last acknowledgement, but never behind it. What is found counts as acknowledged from then on: it was
+/// shown, and the next life goes on from it.
+fn verify(dir: &Path, acknowledged: &mut Acknowledged, round: usize) {
     let store = Store::open(dir).expect("open after the kill");
     let docs = store.collection("docs").expect("collection");
     let read = |id: &str| docs.get(id).expect("get");
-    for (id, &(last, etag)) in &acknowledged.last {
+    for (id, (last, etag)) in &mut acknowledged.last {
         let document = read(id).unwrap_or_else(|| panic!("round {round}: {id} was acknowledged and is gone"));
         let found = value(&document);
         let step = if id.starts_with("counter") { 1 } else { 3 };
-        assert!(found == last || found == last + step, "round {round}: {id} is {found}, acknowledged was {last}");
-        if found == last {
-            assert_eq!(document.etag, etag, "round {round}: {id} has another etag than was acknowledged");
+        let known = found == *last || found == *last + step;
+        assert!(known, "round {round}: {id} is {found}, acknowledged was {last}");
+        if found == *last {
+            assert_eq!(document.etag, *etag, "round {round}: {id} has another etag than was acknowledged");
         } else {
-            let conflict = docs.put(id, "x", etag).expect_err("a stale etag was accepted");
+            let conflict = docs.put(id, "x", *etag).expect_err("a stale etag was accepted");
             assert!(matches!(conflict, Error::Conflict(_)), "{conflict}");
+            assert!(acknowledged.given.insert(document.etag), "round {round}: {id} has an etag that was given before");
+            (*last, *etag) = (found, document.etag);
         }
     }
     for writer in 0..4 {
@@ -101,7 +107,7 @@ fn kill_repeatedly(durability: &str) {
     for round in 0..ROUNDS {
         // From a handful of writes to some hundreds, so that deaths come early and late in a life.
         live_and_die(&path, durability, 1 + round * round * 4, &mut acknowledged);
-        verify(&path, &acknowledged, round);
+        verify(&path, &mut acknowledged, round);
     }
     println!("{durability}: {ROUNDS} kills, {} acknowledged writes, 0 lost", acknowledged.lines);
 }
