@@ -82,6 +82,17 @@ pub(crate) struct Operation<'a> {
     pub(crate) action: Action<'a>,
 }
 
+impl Operation<'_> {
+    /// Bytes of its id and body.
+    pub(crate) fn bytes(&self) -> usize {
+        let body = match &self.action {
+            Action::Put(body, _) => body.len(),
+            Action::Delete(_) | Action::Check(_) | Action::Update(_) => 0,
+        };
+        self.id.len() + body
+    }
+}
+
 pub(crate) type UpdateFn<'a> = Box<dyn FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a>;
 
 pub(crate) enum Action<'a> {

@@ -55,7 +55,7 @@ use crate::document::{Document, Written};
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::reads::{Reads, Validator};
-use crate::rocks::Rows;
+use crate::rocks::{Reader, Rows};
 use crate::store::Inner;
 use crate::{CommitSeq, Etag, Precondition, clock};
 
@@ -110,6 +110,8 @@ struct JudgedWrite {
     replaced: Option<Origin>,
     /// `None`: this write makes the document.
     created: Option<Origin>,
+    /// Whether it is a batch of its own, whatever else it is submitted with.
+    alone: bool,
 }
 
 impl JudgedWrite {
@@ -203,7 +205,8 @@ impl Inner {
         self.health.check()?;
         let mut results = vec![None; operations.len()];
         let guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
-        let writes = self.judge(operations)?;
+        let mut writes = Vec::with_capacity(operations.len());
+        self.judge(operations, &mut writes)?;
         if writes.is_empty() && reads.is_none() {
             return Ok(results);
         }
@@ -216,6 +219,30 @@ impl Inner {
         Ok(results)
     }
 
+    /// Carries out each operation as a batch of its own, in order, up to the first that fails; all that come before it
+    /// share one write to disk. Returns what was written, and what failed.
+    pub(crate) fn commit_each(&self, operations: Vec<Operation<'_>>) -> (Vec<Written>, Result<()>) {
+        if IN_UPDATE.get() {
+            return (Vec::new(), Err(Error::invalid("a write inside an update closure would wait for itself")));
+        }
+        if let Err(error) = self.health.check() {
+            return (Vec::new(), Err(error));
+        }
+        let _guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
+        let mut writes = Vec::with_capacity(operations.len());
+        let judged = self.judge(operations, &mut writes);
+        if writes.is_empty() {
+            return (Vec::new(), judged);
+        }
+        for write in &mut writes {
+            write.alone = true;
+        }
+        match self.submit(Work::Writes(writes, None)) {
+            Ok(written) => (written, judged),
+            Err(error) => (Vec::new(), Err(error)),
+        }
+    }
+
     /// Ends a collection: nothing that is judged later, and nothing queued later, is written to it.
     pub(crate) fn commit_drop(&self, collection: &Arc<CollectionState>) -> Result<()> {
         if IN_UPDATE.get() {
@@ -225,11 +252,13 @@ impl Inner {
         self.submit(Work::Drop(Arc::clone(collection))).map(drop)
     }
 
-    /// The writes that the operations come to, in order; or the first reason why they may not happen.
-    fn judge(&self, operations: Vec<Operation<'_>>) -> Result<Vec<JudgedWrite>> {
-        let mut writes: Vec<JudgedWrite> = Vec::with_capacity(operations.len());
-        // A batch of one needs no memory of its earlier operations.
-        let remember = operations.len() > 1;
+    /// Adds to `writes` what the operations come to, in order, up to the first that may not happen; that one is the
+    /// error.
+    fn judge(&self, operations: Vec<Operation<'_>>, writes: &mut Vec<JudgedWrite>) -> Result<()> {
+        // A batch that has no document twice needs no memory of its earlier operations.
+        let remember = has_document_twice(&operations);
+        // Made under the stripes of all these documents, so nobody changes them after what it sees.
+        let mut reader = None;
         let mut seen: HashMap<Vec<u8>, Current> = HashMap::new();
         for (position, operation) in operations.into_iter().enumerate() {
             let Operation { collection, id, prefix, action } = operation;
@@ -237,13 +266,13 @@ impl Inner {
             let with_body = matches!(action, Action::Update(_));
             let mut current = match seen.get(&prefix) {
                 Some(current) => current.clone(),
-                None => self.load(&prefix, with_body)?,
+                None => self.load(&mut reader, &prefix, with_body)?,
             };
             if with_body
                 && let Some(document) = &mut current.document
                 && document.body.is_none()
             {
-                document.body = self.load(&prefix, true)?.document.and_then(|document| document.body);
+                document.body = self.load(&mut reader, &prefix, true)?.document.and_then(|document| document.body);
             }
             let etag = current.document.as_ref().map(|document| document.etag);
             let judge = |precondition: Precondition| {
@@ -311,14 +340,15 @@ impl Inner {
                 previous: current.newest,
                 replaced: created.map(|_| current.newest),
                 created,
+                alone: false,
             });
         }
-        Ok(writes)
+        Ok(())
     }
 
     /// The newest visible state of a document.
-    fn load(&self, prefix: &[u8], with_body: bool) -> Result<Current> {
-        let Some(version) = self.newest(prefix, self.visible().get(), with_body)? else {
+    fn load<'a>(&'a self, reader: &mut Option<Reader<'a>>, prefix: &[u8], with_body: bool) -> Result<Current> {
+        let Some(version) = self.newest_by(reader, prefix, self.visible().get(), with_body)? else {
             return Ok(Current { newest: Origin::Stored(0), document: None });
         };
         let document = (version.header.kind == VersionKind::Document).then(|| CurrentDocument {
@@ -476,7 +506,7 @@ impl Inner {
                 (VersionKind::Document, Some(_)) => FeedKind::Replaced,
             };
             // A batch has at most `MAX_BATCH_OPERATIONS` writes, so the rest of it always fits.
-            let rest = (writes.len() - index - 1) as u32;
+            let rest = if write.alone { 0 } else { (writes.len() - index - 1) as u32 };
             let feed = encoding::feed_value(kind, rest, time_ms, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
 
@@ -498,6 +528,11 @@ impl Inner {
     fn cache_written(&self, writes: &[JudgedWrite], written: &[Written]) {
         let start = written.first().map_or(0, |first| first.seq.get());
         for (write, written) in writes.iter().zip(written) {
+            // A load would wash out what is asked for again and again.
+            if write.alone {
+                self.cache.superseded(&write.prefix, written.seq.get());
+                continue;
+            }
             let header = write.header(start, written.time_ms);
             self.cache.written(&write.prefix, written.seq.get(), header, &write.body);
         }
@@ -513,6 +548,15 @@ impl Inner {
     pub(crate) fn commit_counts(&self) -> (u64, u64) {
         (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed))
     }
+}
+
+fn has_document_twice(operations: &[Operation<'_>]) -> bool {
+    if operations.len() < 2 {
+        return false;
+    }
+    let mut prefixes: Vec<&[u8]> = operations.iter().map(|operation| &operation.prefix[..]).collect();
+    prefixes.sort_unstable();
+    prefixes.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The sequence that made a document, from one of its versions.

@@ -156,6 +156,13 @@ pub(crate) fn id_of_prefix(prefix: &[u8]) -> Result<Vec<u8>> {
     Ok(id)
 }
 
+/// The length of the id in a document prefix that is whole.
+pub(crate) fn id_len_of_prefix(prefix: &[u8]) -> usize {
+    let escaped = prefix.len().saturating_sub(4 + TERMINATOR.len());
+    let zeros = prefix.get(4..4 + escaped).map_or(0, |id| id.iter().filter(|&&byte| byte == ESCAPE).count());
+    escaped - zeros
+}
+
 /// Whether a version is a document or the trace of its deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum VersionKind {
@@ -441,6 +448,7 @@ mod tests {
             prop_assert_eq!(split_version_key(&key).expect("whole"), (&prefix[..], seq));
             prop_assert_eq!(filter_prefix(&key), &prefix[..]);
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
+            prop_assert_eq!(id_len_of_prefix(&prefix), id.len());
             let rest = (seq % 7).min(u64::MAX - seq) as u32;
             let feed = feed_value(FeedKind::Created, rest, seq / 2, 5, &id);
             let position = FeedPosition { seq, time_ms: seq / 2, end: seq + u64::from(rest) };

@@ -33,6 +33,9 @@
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
 //! * [`ChangeFeed`] tells what was committed, in order, and wakes who waits for more; [`Store::register_cursor`] keeps a
 //!   reader's place.
+//! * [`Collection::typed`] sees documents as values of a serde type; [`Collection::bulk_load`] writes many of them fast.
+//! * [`Store::checkpoint`] copies an open store, [`Store::restore`] makes one from the copy, and [`Store::verify`] reads
+//!   everything and names what is wrong.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
@@ -41,6 +44,7 @@
 
 mod agreement;
 mod batch;
+mod bulk;
 mod cache;
 mod changes;
 mod checkpoint;
@@ -65,6 +69,7 @@ mod report;
 mod retry;
 mod rocks;
 mod scan;
+mod size;
 mod snapshot;
 mod store;
 mod stripes;
@@ -76,6 +81,7 @@ mod visible;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
+pub use bulk::BulkLoaded;
 pub use changes::{ChangeFeed, ChangeKind, FeedEntry, FeedMode, FeedPage, FeedStart, PreviousVersion, Tail};
 pub use clock::{Clock, SystemClock};
 pub use collection::Collection;
@@ -90,6 +96,7 @@ pub use precondition::Precondition;
 pub use report::{Problem, ProblemKind, VerifyProgress, VerifyReport};
 pub use retry::MAX_TRANSACTION_ATTEMPTS;
 pub use scan::{Scan, ScanRange};
+pub use size::CollectionSize;
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
 pub use transaction::{Committed, Transaction, TransactionScan};

@@ -132,24 +132,15 @@ impl Rocks {
         at: u64,
         look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
     ) -> Result<Option<T>> {
+        self.reader().newest(document_prefix, at, look)
+    }
+
+    /// Reads many documents as they are now: cheaper than a [`newest`](Rocks::newest) for each.
+    pub(crate) fn reader(&self) -> Reader<'_> {
         let mut options = ReadOptions::default();
-        // The prefix filters may be used: all that is asked for shares one prefix.
+        // The prefix filters may be used: all that is asked for at a time shares one prefix.
         options.set_prefix_same_as_start(true);
-        let mut iterator = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
-        let mut key = Vec::with_capacity(document_prefix.len() + 8);
-        key.extend_from_slice(document_prefix);
-        encoding::push_seq(&mut key, at);
-        iterator.seek(&key);
-        let Some((found, value)) = iterator.item() else {
-            iterator.status().map_err(failure)?;
-            return Ok(None);
-        };
-        let (prefix, seq) = encoding::split_version_key(found)?;
-        if prefix != document_prefix {
-            return Ok(None);
-        }
-        let (header, body) = VersionHeader::decode(value)?;
-        Ok(Some(look(seq, header, body)))
+        Reader { raw: self.db.raw_iterator_cf_opt(self.family(VERSIONS), options), key: Vec::new() }
     }
 
     /// Shows `look` the version written at `seq` of the document with this prefix, if it is there.
@@ -216,13 +207,47 @@ impl Rocks {
         Cursor { raw }
     }
 
-    /// The first key of each sorted file of a family, in key order.
-    pub(crate) fn file_starts(&self, family: &str) -> Result<Vec<Vec<u8>>> {
-        let files = self.db.live_files().map_err(failure)?;
-        let ours = files.into_iter().filter(|file| file.column_family_name == family);
-        let mut starts: Vec<_> = ours.filter_map(|file| file.start_key).collect();
-        starts.sort_unstable();
-        Ok(starts)
+    /// As [`walk`](Rocks::walk), over version rows with `start <= key < end`.
+    pub(crate) fn walk_versions(&self, start: &[u8], end: Vec<u8>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        options.set_iterate_upper_bound(end);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
+        raw.seek(start);
+        Cursor { raw }
+    }
+
+    /// A cursor over feed rows that is nowhere yet.
+    pub(crate) fn feed_rows(&self) -> Cursor<'_> {
+        Cursor { raw: self.db.raw_iterator_cf(self.family(FEED)) }
+    }
+
+    /// The sorted files of a family, in the order of their first keys.
+    pub(crate) fn files(&self, family: &str) -> Result<Vec<SortedFile>> {
+        let mut files = Vec::new();
+        for file in self.db.live_files().map_err(failure)? {
+            if let (Some(start), Some(end)) = (file.start_key, file.end_key)
+                && file.column_family_name == family
+            {
+                files.push(SortedFile { start, end, rows: file.num_entries });
+            }
+        }
+        files.sort_unstable_by(|a, b| a.start.cmp(&b.start));
+        Ok(files)
+    }
+
+    /// About how many bytes the version rows with `start <= key < end` take up in sorted files, compressed.
+    pub(crate) fn versions_disk_bytes(&self, start: &[u8], end: &[u8]) -> u64 {
+        let ranges = [rocksdb::Range::new(start, end)];
+        self.db.get_approximate_sizes_cf(self.family(VERSIONS), &ranges).into_iter().sum()
+    }
+
+    /// How many version rows are in memory tables only.
+    pub(crate) fn versions_in_memory(&self) -> u64 {
+        self.versions_property(c"rocksdb.num-entries-active-mem-table")
+            + self.versions_property(c"rocksdb.num-entries-imm-mem-tables")
     }
 
     /// About how many rows a family has.
@@ -266,6 +291,44 @@ impl Rocks {
 
     pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
         rows.batch.put_cf(self.family(FEED), key, value);
+    }
+}
+
+/// What a sorted file holds: the rows from one key to another, both included.
+pub(crate) struct SortedFile {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+    pub(crate) rows: u64,
+}
+
+/// Finds documents in the rows that were there when it was made.
+pub(crate) struct Reader<'a> {
+    raw: DBRawIterator<'a>,
+    key: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// As [`Rocks::newest`].
+    pub(crate) fn newest<T>(
+        &mut self,
+        document_prefix: &[u8],
+        at: u64,
+        look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        self.key.clear();
+        self.key.extend_from_slice(document_prefix);
+        encoding::push_seq(&mut self.key, at);
+        self.raw.seek(&self.key);
+        let Some((found, value)) = self.raw.item() else {
+            self.raw.status().map_err(failure)?;
+            return Ok(None);
+        };
+        let (prefix, seq) = encoding::split_version_key(found)?;
+        if prefix != document_prefix {
+            return Ok(None);
+        }
+        let (header, body) = VersionHeader::decode(value)?;
+        Ok(Some(look(seq, header, body)))
     }
 }
 

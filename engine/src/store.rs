@@ -26,7 +26,7 @@ use crate::flusher::Flusher;
 use crate::health::Health;
 use crate::options::{Durability, Options};
 use crate::retry::Turns;
-use crate::rocks::{Rocks, Rows};
+use crate::rocks::{Reader, Rocks, Rows};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
@@ -417,12 +417,24 @@ impl Inner {
     /// The newest version of a document at or below the visible sequence `at`, tombstones included. The body may be
     /// left out unless it is asked for.
     pub(crate) fn newest(&self, prefix: &[u8], at: u64, with_body: bool) -> Result<Option<CachedVersion>> {
+        self.newest_by(&mut None, prefix, at, with_body)
+    }
+
+    /// As [`newest`](Inner::newest), for many documents in turn: `reader` is made when it is first needed, and sees
+    /// what is in RocksDB by then.
+    pub(crate) fn newest_by<'a>(
+        &'a self,
+        reader: &mut Option<Reader<'a>>,
+        prefix: &[u8],
+        at: u64,
+        with_body: bool,
+    ) -> Result<Option<CachedVersion>> {
         if let Some(version) = self.cache.get(prefix, at)
             && (version.body.is_some() || !with_body)
         {
             return Ok(Some(version));
         }
-        self.rocks.newest(prefix, at, |seq, header, body| {
+        reader.get_or_insert_with(|| self.rocks.reader()).newest(prefix, at, |seq, header, body| {
             let body = Bytes::copy_from_slice(body);
             self.cache.offer(prefix, at, seq, header, &body);
             CachedVersion { seq, header, body: Some(body) }

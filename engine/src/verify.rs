@@ -153,7 +153,7 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
     /// Shows `look` every row of a family that can be read; false if some cannot.
     pub(crate) fn walk(&mut self, family: &str, mut look: impl FnMut(&mut Self, Found<'_>)) -> Result<bool> {
         let rocks = self.rocks;
-        let starts = rocks.file_starts(family)?;
+        let files = rocks.files(family)?;
         let mut cursor = rocks.walk(family);
         let mut last: Vec<u8> = Vec::new();
         let mut whole = true;
@@ -177,11 +177,11 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
                     self.unreadable(family, &error);
                     look(self, Found::Gap);
                     // What else is in the damaged file is lost to this walk; the next file is not.
-                    let Some(next) = starts.iter().find(|start| **start > last) else {
+                    let Some(next) = files.iter().find(|file| file.start > last) else {
                         return Ok(false);
                     };
-                    last.clone_from(next);
-                    cursor.seek(next);
+                    last.clone_from(&next.start);
+                    cursor.seek(&next.start);
                 }
             }
         }

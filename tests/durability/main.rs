@@ -1,6 +1,8 @@
 //! What survives the death of the process. The child writes and acknowledges on a pipe, is killed with SIGKILL at an
 //! unforeseeable moment, and the store it leaves is compared with what it said.
 
+mod checkpoints;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -90,6 +92,7 @@ fn verify(dir: &Path, acknowledged: &mut Acknowledged, round: usize) {
         } else {
             let conflict = docs.put(id, "x", etag).expect_err("a stale etag was accepted");
             assert!(matches!(conflict, Error::Conflict(_)), "{conflict}");
+            assert!(acknowledged.given.insert(document.etag), "round {round}: {id} has an etag that was given before");
             *known = (found, document.etag);
         }
     }

@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod batches;
+mod bulk;
 mod changes;
 mod checkpoints;
 mod collections;
@@ -16,6 +17,7 @@ mod preconditions;
 mod read_only;
 mod scans;
 mod serializability;
+mod sizes;
 mod snapshots;
 mod tailing;
 mod transactions;
