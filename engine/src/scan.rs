@@ -117,6 +117,10 @@ impl ScanRange {
         is_after_start && self.end.as_deref().is_none_or(|end| id < end)
     }
 
+    pub(crate) fn is_reverse(&self) -> bool {
+        self.reverse
+    }
+
     /// The version keys that the range covers: from the first to before the second.
     pub(crate) fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
         let number = collection.number;

@@ -151,7 +151,7 @@ impl Transaction {
         self.read(collection, id.as_ref())
     }
 
-    /// Reads the documents in `range`, in byte order of their ids, those that this transaction wrote included (see
+    /// Reads the documents in `range`, in byte order of their ids or backwards, those that this transaction wrote included (see
     /// [`get`](Transaction::get)).
     ///
     /// What the scan has passed over counts as read, whether there was a document or not. As long as the scan lives,
@@ -167,9 +167,10 @@ impl Transaction {
         let mut reads = self.reads.borrow_mut();
         check_room(self.names(&reads) + 1, self.bytes(&reads) + start.len() + end.len())?;
         reads.bytes += start.len() + end.len();
-        // Nothing is read yet. The scan moves the end as it goes, not when it is dropped: it may be leaked instead.
+        // Nothing is read yet. The scan widens the range as it goes, not when it is dropped: it may be leaked instead.
         let index = reads.ranges.len();
-        reads.ranges.push((start.clone(), start.clone()));
+        let first = if range.is_reverse() { &end } else { &start };
+        reads.ranges.push((first.clone(), first.clone()));
         reads.collections.entry(state.number).or_insert_with(|| Arc::clone(state));
         drop(reads);
         let own = if start < end {
@@ -177,13 +178,15 @@ impl Transaction {
         } else {
             btree_map::Range::default()
         };
+        let reverse = range.is_reverse();
         Ok(TransactionScan {
             txn: self,
             base: Some(base.peekable()),
-            own: own.peekable(),
+            own: OwnWrites { range: own, reverse }.peekable(),
             index,
             number: state.number,
-            end,
+            reverse,
+            bound: if reverse { start } else { end },
         })
     }
 
@@ -429,41 +432,69 @@ impl Committed {
     }
 }
 
-/// The documents of a range as a transaction sees them, in byte order of their ids. An iterator of id and document.
-/// After an error it is at its end.
+/// The documents of a range as a transaction sees them, in byte order of their ids or backwards. An iterator of id and
+/// document. After an error it is at its end.
 pub struct TransactionScan<'a> {
     txn: &'a Transaction,
     /// The snapshot's documents; `None` after an error.
     base: Option<Peekable<Scan<'a>>>,
     /// The transaction's own writes.
-    own: Peekable<btree_map::Range<'a, Vec<u8>, PendingWrite>>,
+    own: Peekable<OwnWrites<'a>>,
     /// Which of the transaction's ranges this is.
     index: usize,
     number: CollectionNumber,
-    /// Where the range ends.
-    end: Vec<u8>,
+    reverse: bool,
+    /// Where the range ends; on the way back, where it starts.
+    bound: Vec<u8>,
+}
+
+/// A transaction's writes in a range, in the order of a scan.
+struct OwnWrites<'a> {
+    range: btree_map::Range<'a, Vec<u8>, PendingWrite>,
+    reverse: bool,
+}
+
+impl<'a> Iterator for OwnWrites<'a> {
+    type Item = &'a PendingWrite;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = if self.reverse { self.range.next_back() } else { self.range.next() };
+        next.map(|(_, write)| write)
+    }
 }
 
 impl TransactionScan<'_> {
-    /// Takes note that everything before `end` was read.
-    fn has_read_to(&self, end: Vec<u8>) {
-        self.txn.reads.borrow_mut().ranges[self.index].1 = end;
+    /// Takes note that everything up to this document was read, or up to the bound.
+    fn has_read_to(&mut self, last: Option<&[u8]>) {
+        let last = last.map(|id| encoding::document_prefix(self.number, id));
+        let range = &mut self.txn.reads.borrow_mut().ranges[self.index];
+        match (self.reverse, last) {
+            (false, Some(prefix)) => range.1 = encoding::after_document(prefix),
+            (true, Some(prefix)) => range.0 = prefix,
+            (false, None) => range.1 = std::mem::take(&mut self.bound),
+            (true, None) => range.0 = std::mem::take(&mut self.bound),
+        }
     }
 
     fn next_document(&mut self) -> Result<Option<(Bytes, Document)>> {
         let Some(base) = &mut self.base else {
             return Ok(None);
         };
+        let reverse = self.reverse;
         loop {
             let stored = match base.peek() {
                 Some(Ok((id, _))) => Some(id),
                 Some(Err(_)) => return base.next().transpose(),
                 None => None,
             };
-            let Some(own) = self.own.next_if(|(_, own)| stored.is_none_or(|stored| own.id <= stored)) else {
+            let comes_first = |own: &&PendingWrite| match stored {
+                None => true,
+                Some(stored) if reverse => own.id >= stored,
+                Some(stored) => own.id <= stored,
+            };
+            let Some(own) = self.own.next_if(comes_first) else {
                 return base.next().transpose();
             };
-            let (_, own) = own;
             if stored == Some(&own.id) {
                 base.next();
             }
@@ -481,13 +512,8 @@ impl Iterator for TransactionScan<'_> {
         self.base.as_ref()?;
         let next = self.next_document();
         match &next {
-            Ok(Some((id, _))) => {
-                self.has_read_to(encoding::after_document(encoding::document_prefix(self.number, id)));
-            }
-            Ok(None) => {
-                let end = std::mem::take(&mut self.end);
-                self.has_read_to(end);
-            }
+            Ok(Some((id, _))) => self.has_read_to(Some(id)),
+            Ok(None) => self.has_read_to(None),
             Err(_) => {}
         }
         if !matches!(next, Ok(Some(_))) {

@@ -18,6 +18,8 @@ enum Step {
     Read(String, Option<u64>),
     /// From the first id on, up to so many documents; and what was there.
     Scan(String, usize, Vec<(String, u64)>),
+    /// Up to before the id, the last so many documents, backwards.
+    ScanBack(String, usize, Vec<(String, u64)>),
     Put(String, u64),
     Delete(String),
 }
@@ -50,6 +52,10 @@ fn check(mut history: Vec<Happened>) -> Result<(), String> {
                 Step::Scan(from, limit, seen) => {
                     let there = state.range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
                     there.take(*limit).map(|(id, value)| (id.clone(), *value)).eq(seen.iter().cloned())
+                }
+                Step::ScanBack(to, limit, seen) => {
+                    let there = state.range::<str, _>((Bound::Unbounded, Bound::Excluded(to.as_str())));
+                    there.rev().take(*limit).map(|(id, value)| (id.clone(), *value)).eq(seen.iter().cloned())
                 }
                 Step::Put(id, value) => {
                     state.insert(id.clone(), *value);
@@ -152,7 +158,10 @@ impl Recorder {
                 // Old snapshots meet new ones in one group.
                 9 if within < 3 => self.act(random, within + 1),
                 0..=2 => steps.push(self.read(&txn, random.id())),
-                3 | 4 => steps.push(self.scan(&txn, random.id(), random.below(5) as usize + 1)),
+                3 | 4 => {
+                    let (limit, reverse) = (random.below(5) as usize + 1, random.below(2) == 0);
+                    steps.push(self.scan(&txn, random.id(), limit, reverse));
+                }
                 5 if writes => {
                     let id = random.id();
                     txn.delete(&self.docs, &id, Precondition::Any).expect("delete");
@@ -183,13 +192,13 @@ impl Recorder {
         Step::Read(id, seen)
     }
 
-    fn scan(&self, txn: &Transaction, from: String, limit: usize) -> Step {
-        let scan = txn.scan(&self.docs, &ScanRange::all().from(&from)).expect("scan").take(limit);
+    fn scan(&self, txn: &Transaction, bound: String, limit: usize, reverse: bool) -> Step {
+        let range = if reverse { ScanRange::all().to(&bound).reverse() } else { ScanRange::all().from(&bound) };
+        let scan = txn.scan(&self.docs, &range).expect("scan").take(limit).map(|entry| entry.expect("entry"));
         let seen = scan
-            .map(|entry| entry.expect("entry"))
-            .map(|(id, document)| (String::from_utf8(id.to_vec()).expect("UTF-8"), value(&document.body)));
-        let seen = seen.collect();
-        Step::Scan(from, limit, seen)
+            .map(|(id, document)| (String::from_utf8(id.to_vec()).expect("UTF-8"), value(&document.body)))
+            .collect();
+        if reverse { Step::ScanBack(bound, limit, seen) } else { Step::Scan(bound, limit, seen) }
     }
 
     fn batch(&self, random: &mut Random) {

@@ -32,6 +32,8 @@ fn own_writes_are_seen_and_nobody_elses() {
     assert_eq!(ids(&txn, &docs, &ScanRange::all()), ["a", "d", "f", "g"]);
     assert_eq!(ids(&txn, &docs, &ScanRange::all().after("a").to("g")), ["d", "f"]);
     assert_eq!(ids(&txn, &docs, &ScanRange::all().from("h").to("c")), [""; 0]);
+    assert_eq!(ids(&txn, &docs, &ScanRange::all().reverse()), ["g", "f", "d", "a"]);
+    assert_eq!(ids(&txn, &docs, &ScanRange::all().after("a").to("g").reverse()), ["f", "d"]);
     assert_eq!(text(&docs, "a"), None, "nobody else sees them");
 }
 
@@ -96,6 +98,33 @@ fn what_was_not_read_may_change() {
     docs.put("z", "another's", Precondition::Absent).expect("put");
     txn.commit().expect("nothing that it read has changed");
     assert_eq!(text(&docs, "z").as_deref(), Some("new"));
+}
+
+/// On the way back, what was read ends at the other side.
+#[test]
+fn a_backward_scan_counts_as_far_as_it_was_read() {
+    let fixture = Fixture::new();
+    let docs = fixture.collection("docs");
+    for id in ["a", "b", "c"] {
+        docs.put(id, "old", Precondition::Absent).expect("put");
+    }
+    let begin = |documents: usize| {
+        let mut txn = fixture.store.begin();
+        let seen = txn.scan(&docs, &ScanRange::all().reverse()).expect("scan").take(documents).count();
+        assert_eq!(seen, documents.min(3));
+        txn.put(&docs, format!("written {documents}"), "new", Precondition::Any).expect("put");
+        txn
+    };
+    let (two, three, all) = (begin(2), begin(3), begin(usize::MAX));
+    docs.put("0", "new", Precondition::Absent).expect("put");
+    assert!(matches!(all.commit(), Err(Error::Conflict(conflict)) if conflict.id == "0"));
+    docs.put("a", "new", Precondition::Any).expect("put");
+    assert!(matches!(three.commit(), Err(Error::Conflict(conflict)) if conflict.id == "a"));
+    two.commit().expect("neither is among the two that it read");
+    let (one, two) = (begin(1), begin(2));
+    docs.put("z", "behind the last", Precondition::Absent).expect("put");
+    assert!(matches!(one.commit(), Err(Error::Conflict(conflict)) if conflict.id == "z"));
+    drop(two);
 }
 
 #[test]
