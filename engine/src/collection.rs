@@ -105,6 +105,15 @@ impl Collection {
         self.store.get(&self.state, id.as_ref())
     }
 
+    /// Reads the current version of document `id` from the document cache alone: no input or output, and no waiting.
+    /// For callers that must not block, such as an event loop.
+    ///
+    /// What is returned is what [`get`](Collection::get) would return. `None` says only that it is not in memory:
+    /// whether there is such a document, `get` knows.
+    pub fn get_cached(&self, id: impl AsRef<[u8]>) -> Option<Document> {
+        self.store.get_cached(&self.state, id.as_ref())
+    }
+
     /// Writes `body` as the new version of document `id` if `precondition` holds.
     ///
     /// One atomic step: judgement and write cannot be separated by another writer. On return the write is as durable

@@ -452,6 +452,15 @@ impl Inner {
         Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
 
+    /// Reads the current version of a document if it is in the cache, body and all.
+    pub(crate) fn get_cached(&self, collection: &CollectionState, id: &[u8]) -> Option<Document> {
+        collection.check_live().ok()?;
+        validate_id(id).ok()?;
+        let version = self.cache.get(&encoding::document_prefix(collection.number, id), self.visible().get())?;
+        let body = version.body.filter(|_| version.header.kind == VersionKind::Document)?;
+        Some(self.document(version.seq, &version.header, body))
+    }
+
     /// Reads a document as of commit `at`.
     pub(crate) fn get_at(&self, collection: &CollectionState, id: &[u8], at: CommitSeq) -> Result<Option<Document>> {
         collection.check_live()?;
