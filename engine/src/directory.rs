@@ -17,10 +17,20 @@ const ROCKS_DIR: &str = "rocksdb";
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// Held for its lock: the operating system releases it when the file is closed, also when the process dies.
-    /// `None` for a reader where no lock file can be made.
-    _lock: Option<File>,
+    /// Held for its lock. `None` for a reader where no lock file can be made.
+    lock: Option<File>,
     is_new: bool,
+}
+
+impl Drop for Directory {
+    /// Releases the lock by name. Closing the file is not enough: the lock belongs to the open file, which a child
+    /// process shares from its fork until its exec, when this process starts one at this moment. (When the process
+    /// dies the operating system releases it.)
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
+    }
 }
 
 impl Directory {
@@ -40,7 +50,7 @@ impl Directory {
         if let Some(found) = &format {
             check_format(path, found)?;
         }
-        Ok(Directory { path: path.to_owned(), _lock: Some(lock), is_new: format.is_none() })
+        Ok(Directory { path: path.to_owned(), lock: Some(lock), is_new: format.is_none() })
     }
 
     /// Takes the directory of a complete store for reading, together with other readers. Creates nothing but the lock
@@ -51,7 +61,7 @@ impl Directory {
             return Err(no_store(path));
         };
         check_format(path, &format)?;
-        Ok(Directory { path: path.to_owned(), _lock: share_lock(path)?, is_new: false })
+        Ok(Directory { path: path.to_owned(), lock: share_lock(path)?, is_new: false })
     }
 
     /// Whether there is no complete store here yet: nothing was ever acknowledged from it.
@@ -234,6 +244,7 @@ fn take_lock(path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+            let _ = file.unlock();
             // Readers do not write their names, and the one that is there is of an earlier writer.
             return Err(Error::InUse { path: path.to_owned(), holder: "readers".to_owned() });
         }
@@ -305,6 +316,22 @@ mod tests {
         );
         drop(first);
         Directory::open(dir.path(), true).expect("free again");
+    }
+
+    /// Seen as a store that could not be reopened while another thread was starting a process. A second descriptor of
+    /// the open file is what a child has between its fork and its exec.
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for open in [|path: &Path| Directory::open(path, true), |path: &Path| Directory::open_shared(path)] {
+            let mut first = open(dir.path()).expect("free");
+            if first.is_new() {
+                first.finish_creation().expect("finish");
+            }
+            let _of_the_child = first.lock.as_ref().expect("locked").try_clone().expect("second descriptor");
+            drop(first);
+            drop(Directory::open(dir.path(), true).expect("free, though the file is open elsewhere"));
+        }
     }
 
     #[test]
