@@ -2,13 +2,17 @@
 //! `snapshot`'s and `scan`'s.
 
 use std::fmt;
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::batch::{Abort, Change, WriteBatch};
 use crate::document::{Document, Written};
-use crate::encoding::CollectionNumber;
+use crate::encoding::{CollectionNumber, CollectionRecord, Horizon};
 use crate::error::{Error, Result};
+use crate::retention::Retention;
 use crate::scan::{Scan, ScanRange};
 use crate::store::Inner;
 use crate::{CommitSeq, Precondition};
@@ -29,12 +33,60 @@ pub struct Collection {
 pub(crate) struct CollectionState {
     pub(crate) number: CollectionNumber,
     pub(crate) name: String,
+    created_ms: u64,
     dropped: AtomicBool,
+    retention: Mutex<Retention>,
+    /// Raised before the deletions that make it true are written; see `trim`.
+    complete: AtomicU64,
+    deletes: AtomicU64,
 }
 
+/// As `Inner`: no panic of a caller's closure leaves anything here half done.
+impl RefUnwindSafe for CollectionState {}
+
 impl CollectionState {
-    pub(crate) fn new(number: CollectionNumber, name: String) -> CollectionState {
-        CollectionState { number, name, dropped: AtomicBool::new(false) }
+    pub(crate) fn new(number: CollectionNumber, record: CollectionRecord, horizon: Horizon) -> CollectionState {
+        CollectionState {
+            number,
+            name: record.name,
+            created_ms: record.created_ms,
+            dropped: AtomicBool::new(false),
+            retention: Mutex::new(Retention { keep_ms: record.keep_ms, keep_versions: record.keep_versions }),
+            complete: AtomicU64::new(horizon.complete),
+            deletes: AtomicU64::new(horizon.deletes),
+        }
+    }
+
+    /// What is stored of a collection with this policy.
+    pub(crate) fn record(&self, retention: Retention) -> CollectionRecord {
+        CollectionRecord {
+            name: self.name.clone(),
+            created_ms: self.created_ms,
+            keep_ms: retention.keep_ms,
+            keep_versions: retention.keep_versions,
+        }
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        *self.retention.lock()
+    }
+
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        *self.retention.lock() = retention;
+    }
+
+    pub(crate) fn horizon(&self) -> Horizon {
+        Horizon { complete: self.complete.load(Ordering::SeqCst), deletes: self.deletes.load(Ordering::SeqCst) }
+    }
+
+    /// Whether the state as of commit `seq` can be incomplete. Asked after the rows are in view, it speaks for them.
+    pub(crate) fn incomplete_at(&self, seq: CommitSeq) -> bool {
+        self.complete.load(Ordering::SeqCst) > seq.get()
+    }
+
+    pub(crate) fn raise_horizon(&self, horizon: Horizon) {
+        self.complete.fetch_max(horizon.complete, Ordering::SeqCst);
+        self.deletes.fetch_max(horizon.deletes, Ordering::SeqCst);
     }
 
     pub(crate) fn check_live(&self) -> Result<()> {
@@ -171,12 +223,36 @@ impl Collection {
     ///
     /// [`Error::Invalid`] when the collection was dropped. Each item can fail as [`get`](Collection::get).
     pub fn scan(&self, range: &ScanRange) -> Result<Scan<'_>> {
-        self.store.scan_at(&self.state, range, None)
+        self.store.scan_now(&self.state, range)
     }
 
     /// The sequence of the newest commit that a [`get`](Collection::get) would see now.
     pub fn last_commit(&self) -> CommitSeq {
         self.store.visible()
+    }
+
+    /// How much of the past is kept.
+    pub fn retention(&self) -> Retention {
+        self.state.retention()
+    }
+
+    /// Changes how much of the past is kept, durably. In force at once, for versions that exist already too; what is
+    /// no longer kept is dropped in the background. What has been dropped does not come back. Keeping fewer versions
+    /// by count than before makes the background work look at every document once. Blocks for a sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the collection was dropped; [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and
+    /// [`Error::DiskFull`] when the disk does not do its part.
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        self.store.set_retention(&self.state, retention)
+    }
+
+    /// The oldest commit as of which every document of this collection still reads as it was; 0 while nothing has
+    /// been dropped. [`Store::snapshot_at`](crate::Store::snapshot_at) reads this collection from here on; what is
+    /// older is refused, except to snapshots that were there before.
+    pub fn horizon(&self) -> CommitSeq {
+        CommitSeq::new(self.state.horizon().complete)
     }
 
     fn batch<'a>(&self) -> WriteBatch<'a> {

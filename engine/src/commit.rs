@@ -52,7 +52,7 @@ use crate::document::{Document, Written};
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::rocks::Rows;
-use crate::store::Inner;
+use crate::store::Core;
 use crate::{CommitSeq, Etag, Precondition, clock};
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
@@ -188,7 +188,7 @@ struct CurrentDocument {
     body: Option<Bytes>,
 }
 
-impl Inner {
+impl Core {
     /// Carries out a batch: all of it, or none of it.
     pub(crate) fn commit(&self, operations: Vec<Operation<'_>>) -> Result<Vec<Option<Written>>> {
         if IN_UPDATE.get() {
@@ -418,6 +418,7 @@ impl Inner {
             return results.into_iter().map(|result| result.and_then(|_| Err(fail()))).collect();
         }
         clock.last_time_ms = time_ms;
+        self.raise_time(time_ms);
         if next > first && epoch.is_new {
             self.epochs.begin(first);
         }
@@ -487,6 +488,7 @@ impl Inner {
         let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
         self.rocks.delete_versions(rows, &start, &end);
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
+        self.rocks.delete_meta(rows, &encoding::horizon_key(number));
     }
 
     /// How many writes were committed, and in how many groups, since the store was opened.
@@ -529,7 +531,7 @@ impl Current {
 
 /// Passes the lead on when a leader is done, and answers for it when it panics, so that nobody waits for ever.
 struct LeadGuard<'a> {
-    inner: &'a Inner,
+    inner: &'a Core,
     waiters: Vec<Arc<Waiter>>,
 }
 

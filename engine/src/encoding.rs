@@ -40,6 +40,9 @@
 //! `kind`: 1 created, 2 replaced, 3 deleted. `last`: 1 if the write is the last of its batch, else 0. `time` is the
 //! version's, kept here too so that a time can be turned into a sequence by a search over this family alone.
 //!
+//! Retention drops a version row and its feed row together, in one write batch that also moves the trim position.
+//! The row of the store's last commit is never dropped: the next sequence is read off it.
+//!
 //! Column family `default`, cold metadata (bincode 2, standard configuration, unless said otherwise):
 //!
 //! ```text
@@ -47,7 +50,12 @@
 //! "next-collection"            u32 LE: the next collection number; numbers are never given twice
 //! "collection/" number u32 BE  CollectionRecord
 //! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
+//! "horizon/" number u32 BE     the collection's Horizon, two sequences: complete u64 LE, deletes u64 LE
+//! "trim/" age u64 BE ms        u64 LE: the trim position of the collections that keep versions for this long
 //! ```
+//!
+//! A trim position is a sequence: all that retention may drop on account of the commits up to it is dropped. A
+//! missing `horizon/` or `trim/` row stands for zeros.
 //!
 //! An epoch begins with the first write after each opening of a store and is stored in the same write batch as that
 //! write. So not even a copied directory, an older copy put back, or an acknowledged tail that a power cut took from
@@ -131,6 +139,14 @@ pub(crate) fn split_version_key(key: &[u8]) -> Result<(&[u8], u64)> {
 /// The document prefix of a version key, for RocksDB's prefix filters; the whole key if it is too short to be one.
 pub(crate) fn filter_prefix(key: &[u8]) -> &[u8] {
     &key[..key.len().saturating_sub(SEQ_BYTES)]
+}
+
+/// The collection in a document prefix.
+pub(crate) fn collection_of_prefix(prefix: &[u8]) -> Result<CollectionNumber> {
+    match prefix.get(..4) {
+        Some(number) => Ok(u32::from_be_bytes(array(number))),
+        None => Err(Error::Corruption(format!("version key {prefix:02x?} holds no collection"))),
+    }
 }
 
 /// The id in a document prefix.
@@ -232,10 +248,33 @@ pub(crate) fn feed_position(key: &[u8], value: &[u8]) -> Result<FeedPosition> {
     Ok(FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[2..10])), last: header[1] != 0 })
 }
 
+/// What a feed row says of its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FeedEntry<'a> {
+    pub(crate) kind: FeedKind,
+    pub(crate) collection: CollectionNumber,
+    pub(crate) id: &'a [u8],
+}
+
+pub(crate) fn feed_entry(value: &[u8]) -> Result<FeedEntry<'_>> {
+    let Some((header, id)) = value.split_at_checked(FEED_HEADER_BYTES) else {
+        return Err(Error::Corruption(format!("feed row of {} bytes is too short", value.len())));
+    };
+    let kind = match header[0] {
+        1 => FeedKind::Created,
+        2 => FeedKind::Replaced,
+        3 => FeedKind::Deleted,
+        other => return Err(Error::Corruption(format!("feed row has unknown kind {other}"))),
+    };
+    Ok(FeedEntry { kind, collection: u32::from_be_bytes(array(&header[10..14])), id })
+}
+
 pub(crate) const STORE_KEY: &[u8] = b"store";
 pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
 pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
 pub(crate) const EPOCH_PREFIX: &[u8] = b"epoch/";
+pub(crate) const HORIZON_PREFIX: &[u8] = b"horizon/";
+pub(crate) const TRIM_PREFIX: &[u8] = b"trim/";
 
 /// What a store says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
@@ -249,6 +288,19 @@ pub(crate) struct StoreRecord {
 pub(crate) struct CollectionRecord {
     pub(crate) name: String,
     pub(crate) created_ms: u64,
+    /// How long superseded versions are kept; `None`: for ever.
+    pub(crate) keep_ms: Option<u64>,
+    /// How many superseded versions of each existing document are kept however old they are.
+    pub(crate) keep_versions: u32,
+}
+
+/// From where on a collection's history is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Horizon {
+    /// The oldest sequence as of which every document reads as it was, and from which on every feed row is there.
+    pub(crate) complete: u64,
+    /// The oldest sequence from which on the tombstone of every document that is still deleted is there.
+    pub(crate) deletes: u64,
 }
 
 pub(crate) fn encode_record(record: &impl bincode::Encode) -> Result<Vec<u8>> {
@@ -278,6 +330,31 @@ pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
 pub(crate) fn epoch_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
     let seq = suffix(key, EPOCH_PREFIX).map(u64::from_be_bytes)?;
     Ok((seq, u64::from_le_bytes(suffix(value, b"")?)))
+}
+
+pub(crate) fn horizon_key(number: CollectionNumber) -> Vec<u8> {
+    [HORIZON_PREFIX, &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn horizon_value(horizon: Horizon) -> [u8; 16] {
+    array(&[horizon.complete.to_le_bytes(), horizon.deletes.to_le_bytes()].concat())
+}
+
+pub(crate) fn horizon_of_row(key: &[u8], value: &[u8]) -> Result<(CollectionNumber, Horizon)> {
+    let number = suffix(key, HORIZON_PREFIX).map(u32::from_be_bytes)?;
+    let value: [u8; 16] = suffix(value, b"")?;
+    let field = |at: usize| u64::from_le_bytes(array(&value[at..at + 8]));
+    Ok((number, Horizon { complete: field(0), deletes: field(8) }))
+}
+
+pub(crate) fn trim_key(age_ms: u64) -> Vec<u8> {
+    [TRIM_PREFIX, &age_ms.to_be_bytes()].concat()
+}
+
+/// The age and the trim position of a row.
+pub(crate) fn trim_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
+    let age_ms = suffix(key, TRIM_PREFIX).map(u64::from_be_bytes)?;
+    Ok((age_ms, u64::from_le_bytes(suffix(value, b"")?)))
 }
 
 pub(crate) fn next_collection(value: &[u8]) -> Result<CollectionNumber> {
@@ -332,8 +409,18 @@ mod tests {
         assert_eq!(epoch_key(0x29), b"epoch/\0\0\0\0\0\0\0\x29");
         let store = StoreRecord { format: 1, created_ms: 0x0102 };
         assert_eq!(encode_record(&store).expect("plain"), b"\x01\xfb\x02\x01");
-        let collection = CollectionRecord { name: "carts".into(), created_ms: 9 };
-        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09");
+        let collection =
+            CollectionRecord { name: "carts".into(), created_ms: 9, keep_ms: Some(0x0102), keep_versions: 7 };
+        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09\x01\xfb\x02\x01\x07");
+        let collection = CollectionRecord { keep_ms: None, ..collection };
+        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09\x00\x07");
+
+        assert_eq!(horizon_key(7), b"horizon/\0\0\0\x07");
+        let horizon = Horizon { complete: 0x29, deletes: 3 };
+        assert_eq!(horizon_value(horizon), *b"\x29\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
+        assert_eq!(horizon_of_row(&horizon_key(7), &horizon_value(horizon)).expect("whole"), (7, horizon));
+        assert_eq!(trim_key(0x0a0b), b"trim/\0\0\0\0\0\0\x0a\x0b");
+        assert_eq!(trim_of_row(&trim_key(0x0a0b), b"\x29\0\0\0\0\0\0\0").expect("whole"), (0x0a0b, 0x29));
     }
 
     #[test]
@@ -344,6 +431,10 @@ mod tests {
         assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
         assert!(matches!(feed_position(b"1234567", &[1; 14]), Err(Error::Corruption(_))));
         assert!(matches!(feed_position(b"12345678", &[1; 13]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_entry(&[1; 13]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_entry(&[9; 14]), Err(Error::Corruption(_))));
+        assert!(matches!(horizon_of_row(&horizon_key(1), b"short"), Err(Error::Corruption(_))));
+        assert!(matches!(trim_of_row(b"trim/", &[0; 8]), Err(Error::Corruption(_))));
         assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
         assert!(matches!(collection_of_key(b"collection/"), Err(Error::Corruption(_))));
         assert!(matches!(epoch_of_row(&epoch_key(1), b"short"), Err(Error::Corruption(_))));
@@ -380,6 +471,8 @@ mod tests {
             let feed = feed_value(FeedKind::Created, false, seq / 2, 5, &id);
             let position = FeedPosition { seq, time_ms: seq / 2, last: false };
             prop_assert_eq!(feed_position(&feed_key(seq), &feed).expect("whole"), position);
+            let entry = FeedEntry { kind: FeedKind::Created, collection: 5, id: &id };
+            prop_assert_eq!(feed_entry(&feed).expect("whole"), entry);
             prop_assert!(after_document(prefix) > key);
         }
 

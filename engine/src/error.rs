@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::{Etag, Precondition};
+use crate::{CommitSeq, Etag, Precondition};
 
 /// The engine's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,6 +30,14 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
+    /// The past that was asked for has been dropped by [retention](crate::Retention), or some of it. Nothing was
+    /// written. Ask for a state from `oldest` on, and keep more next time.
+    Dropped {
+        /// The commit as of which, or from which on, something was to be read.
+        asked: CommitSeq,
+        /// The oldest commit for which that is still possible.
+        oldest: CommitSeq,
+    },
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -70,6 +78,12 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
+            Error::Dropped { asked, oldest } => {
+                write!(
+                    f,
+                    "retention has dropped versions that commit {asked} needs; the oldest whole state is {oldest}"
+                )
+            }
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }

@@ -29,11 +29,11 @@
 //! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
 //! * [`Collection::update`] is read-modify-write without a retry loop.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
+//! * [`Retention`] says how much of a collection's past is kept: by default, ten minutes.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
-//! does), does not replicate, and lets one process at a time open a directory. All versions are kept: there is no
-//! retention yet.
+//! does), does not replicate, and lets one process at a time open a directory.
 
 mod batch;
 mod cache;
@@ -48,13 +48,16 @@ mod error;
 mod etag;
 mod flusher;
 mod health;
+mod maintenance;
 mod options;
 mod precondition;
+mod retention;
 mod rocks;
 mod scan;
 mod snapshot;
 mod store;
 mod stripes;
+mod trim;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
@@ -64,8 +67,11 @@ pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
+pub use maintenance::Maintained;
 pub use options::{Durability, Options};
 pub use precondition::Precondition;
+pub use retention::Retention;
 pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
+pub use watermark::{Pin, PinKind};

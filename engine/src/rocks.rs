@@ -1,10 +1,11 @@
 //! The only file that names RocksDB. Owns its options and turns its errors into ours; knows rows, not documents.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel,
-    ReadOptions, SliceTransform, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    DBRawIterator, LogLevel, ReadOptions, SliceTransform, WriteOptions,
 };
 
 use crate::encoding::{self, VersionHeader};
@@ -18,6 +19,7 @@ const FEED: &str = "feed";
 /// An open database.
 pub(crate) struct Rocks {
     db: DB,
+    compacting: AtomicBool,
 }
 
 /// A write batch under construction: rows of all three families, applied together.
@@ -37,7 +39,7 @@ impl Rocks {
             ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
         ];
         let db = DB::open_cf_descriptors(&database_options(options, create), path, families).map_err(failure)?;
-        Ok(Rocks { db })
+        Ok(Rocks { db, compacting: AtomicBool::new(false) })
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
@@ -150,6 +152,68 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over all version rows, before the first.
+    pub(crate) fn versions_from_start(&self) -> Cursor<'_> {
+        self.versions(b"", vec![0xff; 4])
+    }
+
+    /// A cursor over the feed from sequence `start` on.
+    pub(crate) fn feed(&self, start: u64) -> Cursor<'_> {
+        let mut raw = self.db.raw_iterator_cf(self.family(FEED));
+        raw.seek(encoding::feed_key(start));
+        Cursor { raw }
+    }
+
+    /// The families that retention deletes rows of.
+    pub(crate) fn trimmed_families(&self) -> [&'static str; 2] {
+        [VERSIONS, FEED]
+    }
+
+    /// How many rows a family stores, and how many of them only say that another one is deleted.
+    pub(crate) fn count_rows(&self, family: &'static str) -> Result<RowCount> {
+        let property = |name: &std::ffi::CStr| -> Result<u64> {
+            Ok(self.db.property_int_value_cf(self.family(family), name).map_err(failure)?.unwrap_or(0))
+        };
+        let mut count = RowCount {
+            rows: property(c"rocksdb.num-entries-active-mem-table")? + property(c"rocksdb.num-entries-imm-mem-tables")?,
+            deletions: property(c"rocksdb.num-deletes-active-mem-table")?
+                + property(c"rocksdb.num-deletes-imm-mem-tables")?,
+        };
+        for file in self.db.live_files().map_err(failure)? {
+            if file.column_family_name == family {
+                count.rows += file.num_entries;
+                count.deletions += file.num_deletions;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Rewrites a family without what was deleted, unless it is time to stop. Blocks; writers and the other
+    /// compactions go on meanwhile.
+    pub(crate) fn compact(&self, family: &'static str, stopped: impl FnOnce() -> bool) {
+        self.compacting.store(true, Ordering::SeqCst);
+        // Asked after the flag is up: whoever says stop and then sees no flag can count on this not beginning.
+        if stopped() {
+            self.compacting.store(false, Ordering::SeqCst);
+            return;
+        }
+        let mut options = CompactOptions::default();
+        // The default keeps automatic compactions waiting, and they keep writers waiting in the end.
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_cf_opt(self.family(family), None::<&[u8]>, None::<&[u8]>, &options);
+        self.compacting.store(false, Ordering::SeqCst);
+    }
+
+    /// Cuts short a [`compact`](Rocks::compact) under way. The database must be closed next: it does no more work in
+    /// the background. What the compaction would have done is left for another day.
+    pub(crate) fn abandon_compaction(&self) {
+        if self.compacting.load(Ordering::SeqCst) {
+            // Memory tables first: none are written to files after this. A failure leaves their rows in the log.
+            let _ = self.flush();
+            self.db.cancel_all_background_work(false);
+        }
+    }
+
     /// Gives the disk space of a dropped collection back soon: whole files at once, the rest at compaction.
     pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.family(VERSIONS), start, end).map_err(failure)
@@ -176,12 +240,27 @@ impl Rocks {
         rows.batch.delete_range_cf(self.family(VERSIONS), start, end);
     }
 
+    pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {
+        rows.batch.delete_cf(self.family(VERSIONS), key);
+    }
+
+    pub(crate) fn delete_feed(&self, rows: &mut Rows, key: &[u8]) {
+        rows.batch.delete_cf(self.family(FEED), key);
+    }
+
     pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
         rows.batch.put_cf(self.family(FEED), key, value);
     }
 }
 
-/// A position among version rows. It sees the rows that were there when it was made, and no others.
+/// What [`Rocks::count_rows`] counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowCount {
+    pub(crate) rows: u64,
+    pub(crate) deletions: u64,
+}
+
+/// A position among rows. It sees the rows that were there when it was made, and no others.
 pub(crate) struct Cursor<'a> {
     raw: DBRawIterator<'a>,
 }

@@ -11,7 +11,7 @@ use crate::document::Document;
 use crate::encoding::{self, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::rocks::Cursor;
-use crate::store::Inner;
+use crate::store::Core;
 
 /// After this many superseded versions of one document, seeking past the rest is cheaper than stepping over them.
 const STEPS_BEFORE_SEEK: usize = 8;
@@ -115,7 +115,7 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
 ///
 /// An iterator of id and document. After an error it is at its end.
 pub struct Scan<'a> {
-    store: &'a Inner,
+    store: &'a Core,
     cursor: Cursor<'a>,
     seq: CommitSeq,
     /// The document whose answer is known; its remaining versions are passed over.
@@ -125,7 +125,7 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(store: &'a Inner, collection: &CollectionState, range: &ScanRange, seq: CommitSeq) -> Scan<'a> {
+    pub(crate) fn new(store: &'a Core, collection: &CollectionState, range: &ScanRange, seq: CommitSeq) -> Scan<'a> {
         let (start, end) = range.keys(collection);
         let cursor = store.rocks.versions(&start, end);
         Scan { store, cursor, seq, done: Vec::new(), steps: 0, failed: false }

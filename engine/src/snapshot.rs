@@ -6,9 +6,11 @@ use std::sync::Arc;
 use crate::CommitSeq;
 use crate::collection::Collection;
 use crate::document::Document;
+use crate::encoding::CollectionNumber;
 use crate::error::{Error, Result};
 use crate::scan::{Scan, ScanRange};
 use crate::store::Inner;
+use crate::watermark::{HoldId, PinKind};
 
 /// A consistent view of the whole store at one commit sequence.
 ///
@@ -32,56 +34,85 @@ use crate::store::Inner;
 /// ```
 pub struct Snapshot {
     store: Arc<Inner>,
-    seq: CommitSeq,
+    hold: HoldId,
+    /// The collections of which something that belongs to this snapshot was dropped before it was taken.
+    incomplete: Vec<CollectionNumber>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(store: Arc<Inner>, choose: impl FnOnce() -> CommitSeq) -> Snapshot {
-        let seq = store.watermark.hold(choose);
-        Snapshot { store, seq }
+    /// Of the newest visible state.
+    pub(crate) fn new(store: Arc<Inner>, kind: PinKind) -> Snapshot {
+        let since_ms = store.now_ms();
+        let hold = store.watermark.hold(kind, since_ms, || store.visible());
+        Snapshot { store, hold, incomplete: Vec::new() }
+    }
+
+    /// Of the state as of `seq`, the last commit of a batch, as far as it still exists.
+    pub(crate) fn past(store: Arc<Inner>, kind: PinKind, seq: CommitSeq) -> Result<Snapshot> {
+        let since_ms = store.now_ms();
+        let states = store.live_collections();
+        let mut incomplete = Vec::new();
+        let hold = store.watermark.hold_past(kind, since_ms, seq, || {
+            let gone = states.iter().filter(|state| state.incomplete_at(seq));
+            incomplete.extend(gone.map(|state| state.number));
+            let oldest = states.iter().map(|state| state.horizon().complete).min().unwrap_or(0);
+            if oldest > seq.get() { Err(dropped(seq, CommitSeq::new(oldest))) } else { Ok(()) }
+        })?;
+        Ok(Snapshot { store, hold, incomplete })
     }
 
     /// The commit sequence that this snapshot reads at.
     pub fn seq(&self) -> CommitSeq {
-        self.seq
+        self.hold.seq()
     }
 
     /// Reads document `id` as of this snapshot, or `None` when there was none.
     ///
     /// # Errors
     ///
-    /// As [`Collection::get`]; [`Error::Invalid`] for a collection of another store.
+    /// As [`Collection::get`]; [`Error::Invalid`] for a collection of another store; [`Error::Dropped`] from a snapshot
+    /// of the past that was taken when retention had already dropped something of it in this collection.
     pub fn get(&self, collection: &Collection, id: impl AsRef<[u8]>) -> Result<Option<Document>> {
-        self.check_store(collection)?;
-        self.store.get_at(collection.state(), id.as_ref(), self.seq)
+        self.check(collection)?;
+        self.store.get_at(collection.state(), id.as_ref(), self.seq())
     }
 
     /// Reads the documents in `range` as of this snapshot, in byte order of their ids.
     ///
     /// # Errors
     ///
-    /// As [`Collection::scan`]; [`Error::Invalid`] for a collection of another store.
+    /// As [`Collection::scan`]; [`Error::Invalid`] for a collection of another store; [`Error::Dropped`] as
+    /// [`get`](Snapshot::get).
     pub fn scan<'a>(&'a self, collection: &'a Collection, range: &ScanRange) -> Result<Scan<'a>> {
-        self.check_store(collection)?;
-        self.store.scan_at(collection.state(), range, Some(self.seq))
+        self.check(collection)?;
+        self.store.scan_at(collection.state(), range, self.seq())
     }
 
-    fn check_store(&self, collection: &Collection) -> Result<()> {
-        if collection.belongs_to(&self.store) {
-            return Ok(());
+    fn check(&self, collection: &Collection) -> Result<()> {
+        if !collection.belongs_to(&self.store) {
+            let name = collection.name();
+            return Err(Error::Invalid(format!("collection {name:?} is of another store than the snapshot")));
         }
-        Err(Error::Invalid(format!("collection {:?} is of another store than the snapshot", collection.name())))
+        if self.incomplete.contains(&collection.state().number) {
+            return Err(dropped(self.seq(), collection.horizon()));
+        }
+        Ok(())
     }
+}
+
+/// The refusal of a state that is no longer whole.
+pub(crate) fn dropped(asked: CommitSeq, oldest: CommitSeq) -> Error {
+    Error::Dropped { asked, oldest }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.store.watermark.release(self.seq);
+        self.store.watermark.release(self.hold);
     }
 }
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("seq", &self.seq()).finish_non_exhaustive()
     }
 }

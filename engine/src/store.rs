@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,18 +18,21 @@ use crate::commit::{Queue, created_seq};
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::encoding::{
-    self, CollectionNumber, CollectionRecord, MAX_NAME_BYTES, StoreRecord, VersionHeader, VersionKind,
+    self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, VersionHeader, VersionKind,
 };
 use crate::epoch::Epochs;
 use crate::error::{Error, Result};
 use crate::flusher::Flusher;
 use crate::health::Health;
+use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
+use crate::retention::Retention;
 use crate::rocks::{Rocks, Rows};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
-use crate::watermark::Watermark;
+use crate::trim::Walks;
+use crate::watermark::{Pin, PinKind, Watermark};
 use crate::{CommitSeq, Etag, clock};
 
 /// A persistent store of versioned documents in collections.
@@ -52,10 +56,16 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// What all handles of an open store share. The order of the fields is the order in which they go: the database
-/// closes before its directory is free for others.
+/// What all handles of an open store share. When the last handle goes, its threads end and the store closes.
 pub(crate) struct Inner {
     flusher: Option<Flusher>,
+    maintenance: Option<Maintenance>,
+    core: Arc<Core>,
+}
+
+/// The store itself, shared with its own threads: they can not be what keeps it open. The order of the fields is the
+/// order in which they go: the database closes before its directory is free for others.
+pub(crate) struct Core {
     pub(crate) rocks: Arc<Rocks>,
     pub(crate) options: Options,
     pub(crate) stripes: Stripes,
@@ -65,7 +75,11 @@ pub(crate) struct Inner {
     pub(crate) epochs: Epochs,
     pub(crate) health: Arc<Health>,
     pub(crate) watermark: Watermark,
+    pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) signal: Signal,
     visible: AtomicU64,
+    /// The time of the last commit: the wall clock may be behind it.
+    time_floor_ms: AtomicU64,
     collections: Mutex<Collections>,
     directory: Directory,
 }
@@ -82,13 +96,16 @@ struct Collections {
 }
 
 /// Figures about an open store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The newest visible commit.
     pub last_commit: CommitSeq,
-    /// The oldest commit sequence that a live snapshot reads at; `last_commit` without one.
+    /// The oldest commit sequence that something alive reads at; `last_commit` without anything.
     pub watermark: CommitSeq,
+    /// What keeps old versions from being dropped, the one with the oldest sequence first: which snapshot,
+    /// transaction or cursor it is, at which sequence, since when.
+    pub pins: Vec<Pin>,
     /// Live snapshots.
     pub snapshots: usize,
     /// Writes committed since the store was opened.
@@ -150,23 +167,28 @@ impl Store {
             Durability::Sync => None,
             Durability::Buffered => Some(Flusher::start(&rocks, &health, options.flush_interval)?),
         };
-        Ok(Store {
-            inner: Arc::new(Inner {
-                flusher,
-                rocks,
-                options: options.clone(),
-                stripes: Stripes::new(),
-                cache: VersionCache::new(options.document_cache_bytes),
-                queue: Queue::default(),
-                commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
-                epochs: Epochs::new(epochs),
-                health,
-                watermark: Watermark::default(),
-                visible: AtomicU64::new(last_assigned),
-                collections: Mutex::new(collections),
-                directory,
-            }),
-        })
+        let positions = rocks.meta_rows(encoding::TRIM_PREFIX)?;
+        let positions = positions.iter().map(|(key, value)| encoding::trim_of_row(key, value));
+        let upkeep = Upkeep::new(Walks::new(positions.collect::<Result<_>>()?));
+        let core = Arc::new(Core {
+            rocks,
+            options: options.clone(),
+            stripes: Stripes::new(),
+            cache: VersionCache::new(options.document_cache_bytes),
+            queue: Queue::default(),
+            commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
+            epochs: Epochs::new(epochs),
+            health,
+            watermark: Watermark::default(),
+            upkeep: Mutex::new(upkeep),
+            signal: Signal::default(),
+            visible: AtomicU64::new(last_assigned),
+            time_floor_ms: AtomicU64::new(last_time_ms),
+            collections: Mutex::new(collections),
+            directory,
+        });
+        let maintenance = options.background_maintenance.then(|| Maintenance::start(&core)).transpose()?;
+        Ok(Store { inner: Arc::new(Inner { flusher, maintenance, core }) })
     }
 
     /// The directory that the store is in.
@@ -197,13 +219,15 @@ impl Store {
         let next = number.checked_add(1).filter(|&next| next < CollectionNumber::MAX);
         let next = next.ok_or_else(|| Error::invalid("this store has had as many collections as it can have"))?;
         let created_ms = clock::now_ms(&inner.options.clock, 0);
-        let record = encoding::encode_record(&CollectionRecord { name: name.to_owned(), created_ms })?;
+        let Retention { keep_ms, keep_versions } = Retention::default();
+        let record = CollectionRecord { name: name.to_owned(), created_ms, keep_ms, keep_versions };
+        let state = Arc::new(CollectionState::new(number, record.clone(), Horizon::default()));
+        let record = encoding::encode_record(&record)?;
         let mut rows = Rows::default();
         inner.rocks.put_meta(&mut rows, &encoding::collection_key(number), &record);
         inner.rocks.put_meta(&mut rows, encoding::NEXT_COLLECTION_KEY, &next.to_le_bytes());
         inner.rocks.write(rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
         collections.next_number = next;
-        let state = Arc::new(CollectionState::new(number, name.to_owned()));
         collections.by_name.insert(name.to_owned(), Arc::clone(&state));
         Ok(Collection::new(Arc::clone(inner), state))
     }
@@ -249,15 +273,19 @@ impl Store {
 
     /// Takes a snapshot of the whole store as it is now. Costs no input or output.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(Arc::clone(&self.inner), || self.inner.visible())
+        Snapshot::new(Arc::clone(&self.inner), PinKind::Snapshot)
     }
 
     /// Takes a snapshot of the whole store as it was after commit `seq`. A batch is never split: in the middle of
     /// one, the snapshot is of the state after it, and [`Snapshot::seq`] says so.
     ///
+    /// Each collection can be read as far back as its [horizon](Collection::horizon). When some collections can be
+    /// read at `seq` and others no more, the snapshot can be taken, and reads of the others fail.
+    ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::Io`] and [`Error::Corruption`] when the
+    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::Dropped`] for one older than the horizon
+    /// of every collection; [`Error::Io`] and [`Error::Corruption`] when the
     /// commit order cannot be read.
     pub fn snapshot_at(&self, seq: CommitSeq) -> Result<Snapshot> {
         let newest = self.inner.visible();
@@ -265,7 +293,7 @@ impl Store {
             return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
         }
         let end = CommitSeq::new(self.inner.rocks.end_of_batch(seq.get())?);
-        Ok(Snapshot::new(Arc::clone(&self.inner), || end))
+        Snapshot::past(Arc::clone(&self.inner), PinKind::Snapshot, end)
     }
 
     /// The newest visible commit; 0 in a store without commits.
@@ -273,10 +301,29 @@ impl Store {
         self.inner.visible()
     }
 
-    /// The oldest commit sequence that a live snapshot reads at, or [`last_commit`](Store::last_commit) without one.
-    /// Versions that were superseded at or before it are needed by nobody.
+    /// The oldest commit sequence that a live snapshot, a transaction or a registered cursor reads at, or
+    /// [`last_commit`](Store::last_commit) without one. Versions that were superseded at or before it are needed by
+    /// none of these.
     pub fn watermark(&self) -> CommitSeq {
         self.inner.watermark.oldest(|| self.inner.visible())
+    }
+
+    /// The oldest commit as of which every collection still reads as it was: the newest of their
+    /// [horizons](Collection::horizon). 0 while nothing has been dropped.
+    pub fn horizon(&self) -> CommitSeq {
+        let states = self.inner.live_collections();
+        CommitSeq::new(states.iter().map(|state| state.horizon().complete).max().unwrap_or(0))
+    }
+
+    /// Drops everything that [retention](Retention) no longer keeps now, and gives disk space back if that is much.
+    /// Blocks until done. Needed only without [`Options::background_maintenance`], or when somebody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part;
+    /// [`Error::Corruption`] and [`Error::Io`] when what is stored cannot be read.
+    pub fn run_maintenance(&self) -> Result<Maintained> {
+        self.inner.run_maintenance()
     }
 
     /// Figures about the store. Cheap: no documents are read.
@@ -287,7 +334,8 @@ impl Store {
         Stats {
             last_commit: self.last_commit(),
             watermark: self.watermark(),
-            snapshots: inner.watermark.count(),
+            pins: inner.watermark.pins(),
+            snapshots: inner.watermark.snapshots(),
             commits,
             groups,
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
@@ -313,13 +361,21 @@ impl Store {
 /// handles stay usable afterwards.
 impl RefUnwindSafe for Inner {}
 
+impl Deref for Inner {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
-impl Inner {
+impl Core {
     /// The newest commit that anybody may see.
     pub(crate) fn visible(&self) -> CommitSeq {
         CommitSeq::new(self.visible.load(Ordering::SeqCst))
@@ -328,6 +384,41 @@ impl Inner {
     /// Lets everybody see the commits up to `seq`. Called by one leader at a time, in ascending order.
     pub(crate) fn publish(&self, seq: CommitSeq) {
         self.visible.store(seq.get(), Ordering::SeqCst);
+        self.signal.after_commit();
+    }
+
+    /// The time that commits get now: the clock's, but never earlier than the last commit's.
+    pub(crate) fn now_ms(&self) -> u64 {
+        clock::now_ms(&self.options.clock, self.time_floor_ms.load(Ordering::SeqCst))
+    }
+
+    /// Remembers the time of a commit, before it is published.
+    pub(crate) fn raise_time(&self, time_ms: u64) {
+        self.time_floor_ms.fetch_max(time_ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn live_collections(&self) -> Vec<Arc<CollectionState>> {
+        self.collections.lock().by_name.values().cloned().collect()
+    }
+
+    pub(crate) fn set_retention(&self, collection: &CollectionState, retention: Retention) -> Result<()> {
+        // Held throughout: a drop of the collection comes wholly before or after.
+        let _collections = self.collections.lock();
+        let mut upkeep = self.upkeep.lock();
+        collection.check_live()?;
+        self.health.check()?;
+        let before = collection.retention();
+        let mut rows = Rows::default();
+        let record = encoding::encode_record(&collection.record(retention))?;
+        self.rocks.put_meta(&mut rows, &encoding::collection_key(collection.number), &record);
+        let afresh = retention.counts_less_than(before);
+        if let Some((age_ms, position)) = upkeep.walks.change_age(before.keep_ms, retention.keep_ms, afresh) {
+            self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &position.to_le_bytes());
+        }
+        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        collection.set_retention(retention);
+        self.signal.wake();
+        Ok(())
     }
 
     pub(crate) fn etag(&self, seq: u64) -> Etag {
@@ -365,7 +456,16 @@ impl Inner {
         if validate_id(id).is_err() {
             return Ok(None);
         }
-        let found = self.newest(&encoding::document_prefix(collection.number, id), self.visible().get(), true)?;
+        let prefix = encoding::document_prefix(collection.number, id);
+        let found = loop {
+            let at = self.visible();
+            let found = self.newest(&prefix, at.get(), true)?;
+            // Without a hold, the version that was current at `at` may have been superseded and dropped meanwhile.
+            // `trim` says why this ends.
+            if !collection.incomplete_at(at) {
+                break found;
+            }
+        };
         let present = found.filter(|version| version.header.kind == VersionKind::Document);
         Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
@@ -383,21 +483,34 @@ impl Inner {
         Ok(found.flatten())
     }
 
-    /// Scans a collection as of commit `at`, or as it is now.
-    pub(crate) fn scan_at(
-        &self,
-        collection: &CollectionState,
-        range: &ScanRange,
-        at: Option<CommitSeq>,
-    ) -> Result<Scan<'_>> {
+    /// Scans a collection as of commit `at`, for somebody who has a hold there.
+    pub(crate) fn scan_at(&self, collection: &CollectionState, range: &ScanRange, at: CommitSeq) -> Result<Scan<'_>> {
         collection.check_live()?;
-        Ok(Scan::new(self, collection, range, at.unwrap_or_else(|| self.visible())))
+        Ok(Scan::new(self, collection, range, at))
+    }
+
+    /// Scans a collection as it is now.
+    pub(crate) fn scan_now(&self, collection: &CollectionState, range: &ScanRange) -> Result<Scan<'_>> {
+        loop {
+            let at = self.visible();
+            // Its view of the rows is made here, and what is dropped later stays in it.
+            let scan = self.scan_at(collection, range, at)?;
+            if !collection.incomplete_at(at) {
+                return Ok(scan);
+            }
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        drop(self.maintenance.take());
         drop(self.flusher.take());
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
         // Saves the next opening the replay of the log. What fails here is in the log all the same: a write that was
         // acknowledged is no less durable for it.
         if self.health.check().is_ok() {
@@ -420,10 +533,14 @@ fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
 
 fn load_collections(rocks: &Rocks) -> Result<Collections> {
     let mut by_name = BTreeMap::new();
+    let horizons = rocks.meta_rows(encoding::HORIZON_PREFIX)?;
+    let horizons = horizons.iter().map(|(key, value)| encoding::horizon_of_row(key, value));
+    let horizons = horizons.collect::<Result<BTreeMap<_, _>>>()?;
     for (key, value) in rocks.meta_rows(encoding::COLLECTION_PREFIX)? {
         let number = encoding::collection_of_key(&key)?;
         let record: CollectionRecord = encoding::decode_record("collection record", &value)?;
-        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record.name)));
+        let horizon = horizons.get(&number).copied().unwrap_or_default();
+        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record, horizon)));
     }
     let next_number = match rocks.meta(encoding::NEXT_COLLECTION_KEY)? {
         Some(bytes) => encoding::next_collection(&bytes)?,

@@ -7,10 +7,15 @@ mod etags;
 mod limits;
 mod model;
 mod preconditions;
+mod retention;
 mod scans;
 mod snapshots;
 
-use etagdb::{Collection, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use etagdb::{Clock, Collection, Options, Store};
 
 /// A store in a directory that goes away with it.
 struct Fixture {
@@ -35,6 +40,51 @@ impl Fixture {
         drop(store);
         let store = Store::open(dir.path().join("store")).expect("reopen");
         Fixture { store, dir }
+    }
+}
+
+/// A clock that stands still until it is set.
+#[derive(Debug, Clone, Default)]
+struct TestClock {
+    ms: Arc<AtomicU64>,
+}
+
+impl TestClock {
+    fn set(&self, ms: u64) {
+        self.ms.store(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.ms.load(Ordering::SeqCst))
+    }
+}
+
+/// A store whose time is the test's, and which does nothing by itself.
+struct Timed {
+    fixture: Fixture,
+    clock: TestClock,
+}
+
+impl Timed {
+    fn new() -> Timed {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let clock = TestClock::default();
+        clock.set(1_000);
+        let store = Timed::options(&clock).open(dir.path().join("store")).expect("open");
+        Timed { fixture: Fixture { store, dir }, clock }
+    }
+
+    fn options(clock: &TestClock) -> Options {
+        Options::default().clock(clock.clone()).background_maintenance(false)
+    }
+
+    fn reopen(self) -> Timed {
+        let Timed { fixture: Fixture { store, dir }, clock } = self;
+        drop(store);
+        let store = Timed::options(&clock).open(dir.path().join("store")).expect("reopen");
+        Timed { fixture: Fixture { store, dir }, clock }
     }
 }
 
