@@ -61,7 +61,7 @@ fn main() -> Result<(), Failure> {
     for id in 0..settings.documents {
         docs.put(key(id), body(id, settings.bytes), Precondition::Absent)?;
     }
-    println!("{:>6} {:>10} {:>12} {:>12}", "s", "updates", "on disk MB", "horizon");
+    println!("{:>6} {:>10} {:>12} {:>12} {:>12}", "s", "updates", "on disk MB", "of it log", "horizon");
     let begun = Instant::now();
     let (stop, updates) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| -> Result<(), Failure> {
@@ -69,7 +69,7 @@ fn main() -> Result<(), Failure> {
         for second in (0..=settings.seconds).step_by(settings.every as usize) {
             std::thread::sleep((begun + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
             let done = updates.load(Ordering::Relaxed);
-            println!("{second:>6} {done:>10} {:>12.1} {:>12}", megabytes(&path)?, docs.horizon().get());
+            print_row(&format!("{second}"), &format!("{done}"), &path, &docs)?;
         }
         stop.store(true, Ordering::Relaxed);
         writer.join().map_err(|_| "the writer panicked")?
@@ -79,13 +79,19 @@ fn main() -> Result<(), Failure> {
     // The thread of the store has dropped the rest a little after it came of age.
     for second in (5..=settings.retention + 15).step_by(5) {
         std::thread::sleep(Duration::from_secs(5));
-        println!("{:>6} {:>10} {:>12.1} {:>12}", format!("+{second}"), "", megabytes(&path)?, docs.horizon().get());
+        print_row(&format!("+{second}"), "", &path, &docs)?;
     }
     let ours = scan_rate(&docs)?;
     let (raw, raw_megabytes) = raw_rocksdb(&settings, &dir.path().join("raw"))?;
     println!("{:<34} {:>8.0} documents/s", "scan, retention has caught up", ours);
     println!("{:<34} {:>8.0} documents/s, {raw_megabytes:.1} MB", "scan of raw RocksDB, one version", raw);
-    println!("ratio of scans {:.2}, of space {:.2}", ours / raw, megabytes(&path)? / raw_megabytes);
+    println!("ratio of scans {:.2}, of space {:.2}", ours / raw, megabytes(&path, "")? / raw_megabytes);
+    Ok(())
+}
+
+fn print_row(second: &str, updates: &str, path: &Path, docs: &Collection) -> Result<(), Failure> {
+    let (all, log) = (megabytes(path, "")?, megabytes(path, ".log")?);
+    println!("{second:>6} {updates:>10} {all:>12.1} {log:>12.1} {:>12}", docs.horizon().get());
     Ok(())
 }
 
@@ -120,7 +126,7 @@ fn key(id: u64) -> String {
 
 /// Half of it compresses away, as in most documents.
 fn body(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut random = seed | 1;
+    let mut random = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut body = Vec::with_capacity(bytes + 8);
     while body.len() < bytes / 2 {
         random ^= random << 13;
@@ -171,7 +177,7 @@ fn raw_rocksdb(settings: &Settings, path: &Path) -> Result<(f64, f64), Failure> 
         std::hint::black_box(bytes);
         Ok(count)
     })?;
-    Ok((rate, megabytes(path)?))
+    Ok((rate, megabytes(path, ".sst")?))
 }
 
 fn median(scan: impl Fn() -> Result<u64, Failure>) -> Result<f64, Failure> {
@@ -185,16 +191,16 @@ fn median(scan: impl Fn() -> Result<u64, Failure>) -> Result<f64, Failure> {
     Ok(rates[2])
 }
 
-/// The files of a directory and of those in it. A file may go while it is looked for.
-fn megabytes(path: &Path) -> Result<f64, Failure> {
+/// The files of a directory, and of those in it, whose name ends in `ending`. A file may go while it is looked for.
+fn megabytes(path: &Path, ending: &str) -> Result<f64, Failure> {
     let mut bytes = 0.0;
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes += megabytes(&entry.path())? * 1e6,
-            Ok(metadata) => bytes += metadata.len() as f64,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+            Ok(metadata) if metadata.is_dir() => bytes += megabytes(&entry.path(), ending)? * 1e6,
+            Ok(metadata) if entry.file_name().to_string_lossy().ends_with(ending) => bytes += metadata.len() as f64,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
         }
     }
     Ok(bytes / 1e6)

@@ -458,7 +458,7 @@ impl Core {
                 (VersionKind::Document, Some(_)) => FeedKind::Replaced,
             };
             let last = index + 1 == writes.len();
-            let feed = encoding::feed_value(kind, last, time_ms, write.collection.number, &write.id);
+            let feed = encoding::feed_value(kind, last, &header, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
 
             results.push(Written {

@@ -31,14 +31,15 @@
 //!
 //! ```text
 //! key    | seq, u64 BE |
-//! value  +------+------+-----------+------------+-------+
-//!        | kind | last | time      | collection | id    |
-//!        | u8   | u8   | u64 LE ms | u32 BE     | bytes |
-//!        +------+------+-----------+------------+-------+
+//! value  +------+------+-----------+------------+------------+-------+
+//!        | kind | last | time      | previous   | collection | id    |
+//!        | u8   | u8   | u64 LE ms | u64 LE seq | u32 BE     | bytes |
+//!        +------+------+-----------+------------+------------+-------+
 //! ```
 //!
-//! `kind`: 1 created, 2 replaced, 3 deleted. `last`: 1 if the write is the last of its batch, else 0. `time` is the
-//! version's, kept here too so that a time can be turned into a sequence by a search over this family alone.
+//! `kind`: 1 created, 2 replaced, 3 deleted. `last`: 1 if the write is the last of its batch, else 0. `time` and
+//! `previous` are the version's, kept here too so that this family alone tells the sequence of a time and what each
+//! commit superseded.
 //!
 //! Retention drops a version row and its feed row together, in one write batch that also moves the trim position.
 //! The row of the store's last commit is never dropped: the next sequence is read off it.
@@ -51,11 +52,11 @@
 //! "collection/" number u32 BE  CollectionRecord
 //! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
 //! "horizon/" number u32 BE     the collection's Horizon, two sequences: complete u64 LE, deletes u64 LE
-//! "trim/" age u64 BE ms        u64 LE: the trim position of the collections that keep versions for this long
+//! "trim/" age u64 BE ms        the TrimPosition of the collections that keep versions for this long, two sequences:
+//!                              done u64 LE, looked u64 LE
 //! ```
 //!
-//! A trim position is a sequence: all that retention may drop on account of the commits up to it is dropped. A
-//! missing `horizon/` or `trim/` row stands for zeros.
+//! A missing `horizon/` or `trim/` row stands for zeros.
 //!
 //! An epoch begins with the first write after each opening of a store and is stored in the same write batch as that
 //! write. So not even a copied directory, an older copy put back, or an acknowledged tail that a power cut took from
@@ -219,13 +220,21 @@ pub(crate) fn feed_key(seq: u64) -> [u8; 8] {
     seq.to_be_bytes()
 }
 
-const FEED_HEADER_BYTES: usize = 1 + 1 + 8 + 4;
+const FEED_HEADER_BYTES: usize = 1 + 1 + 8 + 8 + 4;
 
-pub(crate) fn feed_value(kind: FeedKind, last: bool, time_ms: u64, collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
+/// `version`: the header of the version that the commit wrote.
+pub(crate) fn feed_value(
+    kind: FeedKind,
+    last: bool,
+    version: &VersionHeader,
+    collection: CollectionNumber,
+    id: &[u8],
+) -> Vec<u8> {
     let mut value = Vec::with_capacity(FEED_HEADER_BYTES + id.len());
     value.push(kind as u8);
     value.push(u8::from(last));
-    value.extend_from_slice(&time_ms.to_le_bytes());
+    value.extend_from_slice(&version.time_ms.to_le_bytes());
+    value.extend_from_slice(&version.previous.to_le_bytes());
     value.extend_from_slice(&collection.to_be_bytes());
     value.extend_from_slice(id);
     value
@@ -252,6 +261,8 @@ pub(crate) fn feed_position(key: &[u8], value: &[u8]) -> Result<FeedPosition> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FeedEntry<'a> {
     pub(crate) kind: FeedKind,
+    /// The version that the commit superseded; 0 when there was none.
+    pub(crate) previous: u64,
     pub(crate) collection: CollectionNumber,
     pub(crate) id: &'a [u8],
 }
@@ -266,7 +277,8 @@ pub(crate) fn feed_entry(value: &[u8]) -> Result<FeedEntry<'_>> {
         3 => FeedKind::Deleted,
         other => return Err(Error::Corruption(format!("feed row has unknown kind {other}"))),
     };
-    Ok(FeedEntry { kind, collection: u32::from_be_bytes(array(&header[10..14])), id })
+    let previous = u64::from_le_bytes(array(&header[10..18]));
+    Ok(FeedEntry { kind, previous, collection: u32::from_be_bytes(array(&header[18..22])), id })
 }
 
 pub(crate) const STORE_KEY: &[u8] = b"store";
@@ -301,6 +313,16 @@ pub(crate) struct Horizon {
     pub(crate) complete: u64,
     /// The oldest sequence from which on the tombstone of every document that is still deleted is there.
     pub(crate) deletes: u64,
+}
+
+/// How far retention has come along the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TrimPosition {
+    /// All that may be dropped on account of the commits up to here is dropped.
+    pub(crate) done: u64,
+    /// On account of the commits up to here something was dropped, with gaps: where it was looked at before, what a
+    /// commit superseded need not be the only older version of its document.
+    pub(crate) looked: u64,
 }
 
 pub(crate) fn encode_record(record: &impl bincode::Encode) -> Result<Vec<u8>> {
@@ -351,10 +373,16 @@ pub(crate) fn trim_key(age_ms: u64) -> Vec<u8> {
     [TRIM_PREFIX, &age_ms.to_be_bytes()].concat()
 }
 
+pub(crate) fn trim_value(position: TrimPosition) -> [u8; 16] {
+    array(&[position.done.to_le_bytes(), position.looked.to_le_bytes()].concat())
+}
+
 /// The age and the trim position of a row.
-pub(crate) fn trim_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
+pub(crate) fn trim_of_row(key: &[u8], value: &[u8]) -> Result<(u64, TrimPosition)> {
     let age_ms = suffix(key, TRIM_PREFIX).map(u64::from_be_bytes)?;
-    Ok((age_ms, u64::from_le_bytes(suffix(value, b"")?)))
+    let value: [u8; 16] = suffix(value, b"")?;
+    let field = |at: usize| u64::from_le_bytes(array(&value[at..at + 8]));
+    Ok((age_ms, TrimPosition { done: field(0), looked: field(8) }))
 }
 
 pub(crate) fn next_collection(value: &[u8]) -> Result<CollectionNumber> {
@@ -400,8 +428,8 @@ mod tests {
 
         assert_eq!(feed_key(0x29), *b"\0\0\0\0\0\0\0\x29");
         assert_eq!(
-            feed_value(FeedKind::Replaced, true, 0x0a0b, 7, b"a\0b"),
-            b"\x02\x01\x0b\x0a\0\0\0\0\0\0\0\0\0\x07a\0b"
+            feed_value(FeedKind::Replaced, true, &header, 7, b"a\0b"),
+            b"\x02\x01\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\0\0\0\x07a\0b"
         );
         assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8), (1, 3));
 
@@ -420,7 +448,9 @@ mod tests {
         assert_eq!(horizon_value(horizon), *b"\x29\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
         assert_eq!(horizon_of_row(&horizon_key(7), &horizon_value(horizon)).expect("whole"), (7, horizon));
         assert_eq!(trim_key(0x0a0b), b"trim/\0\0\0\0\0\0\x0a\x0b");
-        assert_eq!(trim_of_row(&trim_key(0x0a0b), b"\x29\0\0\0\0\0\0\0").expect("whole"), (0x0a0b, 0x29));
+        let position = TrimPosition { done: 0x29, looked: 0x31 };
+        assert_eq!(trim_value(position), *b"\x29\0\0\0\0\0\0\0\x31\0\0\0\0\0\0\0");
+        assert_eq!(trim_of_row(&trim_key(0x0a0b), &trim_value(position)).expect("whole"), (0x0a0b, position));
     }
 
     #[test]
@@ -429,10 +459,10 @@ mod tests {
         assert!(matches!(VersionHeader::decode(&[9; 25]), Err(Error::Corruption(_))));
         assert!(matches!(split_version_key(b"\0\0\0\x01\0\x01"), Err(Error::Corruption(_))));
         assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"1234567", &[1; 14]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"12345678", &[1; 13]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_entry(&[1; 13]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_entry(&[9; 14]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"1234567", &[1; 22]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[1; 21]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_entry(&[1; 21]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_entry(&[9; 22]), Err(Error::Corruption(_))));
         assert!(matches!(horizon_of_row(&horizon_key(1), b"short"), Err(Error::Corruption(_))));
         assert!(matches!(trim_of_row(b"trim/", &[0; 8]), Err(Error::Corruption(_))));
         assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
@@ -468,10 +498,12 @@ mod tests {
             prop_assert_eq!(split_version_key(&key).expect("whole"), (&prefix[..], seq));
             prop_assert_eq!(filter_prefix(&key), &prefix[..]);
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
-            let feed = feed_value(FeedKind::Created, false, seq / 2, 5, &id);
+            let version =
+                VersionHeader { kind: VersionKind::Document, time_ms: seq / 2, previous: seq / 3, created: 0 };
+            let feed = feed_value(FeedKind::Created, false, &version, 5, &id);
             let position = FeedPosition { seq, time_ms: seq / 2, last: false };
             prop_assert_eq!(feed_position(&feed_key(seq), &feed).expect("whole"), position);
-            let entry = FeedEntry { kind: FeedKind::Created, collection: 5, id: &id };
+            let entry = FeedEntry { kind: FeedKind::Created, previous: seq / 3, collection: 5, id: &id };
             prop_assert_eq!(feed_entry(&feed).expect("whole"), entry);
             prop_assert!(after_document(prefix) > key);
         }

@@ -412,8 +412,10 @@ impl Core {
         let record = encoding::encode_record(&collection.record(retention))?;
         self.rocks.put_meta(&mut rows, &encoding::collection_key(collection.number), &record);
         let afresh = retention.counts_less_than(before);
-        if let Some((age_ms, position)) = upkeep.walks.change_age(before.keep_ms, retention.keep_ms, afresh) {
-            self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &position.to_le_bytes());
+        let last = self.visible().get();
+        let changed = upkeep.walks.change_age(before.keep_ms, retention.keep_ms, afresh, last);
+        if let Some((age_ms, position)) = changed {
+            self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(position));
         }
         self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
         collection.set_retention(retention);

@@ -8,8 +8,11 @@
 //! once for each write to it. Nothing else is ever looked at: the work is proportional to the writes, not to the
 //! documents. Collections that keep versions for the same age share a walk and its *trim position*.
 //!
-//! Rows are taken in steps of some thousand and the documents of a step in key order, so a document that was written
-//! a thousand times in a step is looked up once. A step is one RocksDB write batch that deletes version rows and feed
+//! A feed row names the version that its commit superseded, so most of the time nothing else is read: that version
+//! goes, and everything older went on account of earlier rows. A document's own rows are looked at only where this is
+//! not known: where versions are kept by count, and where something was passed over before.
+//!
+//! Rows are taken in steps of some thousand. A step is one RocksDB write batch that deletes version rows and feed
 //! rows and moves the trim position and the horizons: a crash leaves all of a step or nothing of it. It is not a
 //! commit: it has no sequence, and nobody is told. It is not synced either; a step that a power cut takes back is
 //! done again.
@@ -38,7 +41,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::collection::CollectionState;
-use crate::encoding::{self, CollectionNumber, FeedKind, Horizon, VersionHeader, VersionKind};
+use crate::encoding::{self, CollectionNumber, FeedEntry, FeedKind, Horizon, TrimPosition, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::retention::{self, Chain, Row};
 use crate::rocks::{Cursor, Rows};
@@ -46,7 +49,7 @@ use crate::store::Core;
 use crate::watermark::Needs;
 
 /// Feed rows that a step looks at.
-const STEP_ROWS: usize = 4096;
+const STEP_ROWS: usize = 8192;
 /// Rows that a write batch deletes, about: a step that has more writes several, and moves its position in the last.
 const BATCH_DELETIONS: usize = 20_000;
 
@@ -56,13 +59,15 @@ pub(crate) struct Walks {
     by_age: BTreeMap<u64, Walk>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Walk {
-    /// All rows up to here were looked at.
+    /// All rows up to here were looked at, and
     position: u64,
+    /// all rows up to here some time or other, with something passed over.
+    looked: u64,
     /// By the sequence that somebody read at: the lowest row that has something to drop once nobody does.
     deferred: BTreeMap<u64, u64>,
-    /// What the row on disk says.
+    /// What the row on disk says is done.
     stored: u64,
 }
 
@@ -79,65 +84,78 @@ pub(crate) struct Step {
     pub(crate) held: bool,
 }
 
-/// The feed rows of a step that name a collection of the walk.
-#[derive(Default)]
-struct Found {
-    /// The newest row of each document.
-    documents: BTreeMap<Vec<u8>, u64>,
-    /// The last row looked at.
-    end: u64,
-    step: Step,
-}
-
 /// Deletions on their way to disk.
 #[derive(Default)]
 struct Plan {
-    /// Keys of version rows, with their sequences.
-    deletions: Vec<(Vec<u8>, u64)>,
+    /// Keys of version rows, by sequence. In this order a version goes before the one that superseded it, so that a
+    /// step cut short in the middle leaves no gap that the next one does not see.
+    deletions: BTreeMap<u64, Vec<u8>>,
     horizons: HashMap<CollectionNumber, Horizon>,
     deferred: BTreeMap<u64, u64>,
     /// The row that can only be dealt with after another commit.
     wait_at: Option<u64>,
+    /// Documents to be looked at, with the newest row that names them.
+    documents: BTreeMap<Vec<u8>, u64>,
+    /// The last row of the step.
+    end: u64,
+    step: Step,
 }
 
 impl Walks {
-    pub(crate) fn new(positions: Vec<(u64, u64)>) -> Walks {
-        let walk = |(age, position)| (age, Walk { position, stored: position, ..Walk::default() });
+    pub(crate) fn new(positions: Vec<(u64, TrimPosition)>) -> Walks {
+        let walk = |(age, TrimPosition { done, looked })| {
+            (age, Walk { position: done, looked, stored: done, ..Walk::default() })
+        };
         Walks { by_age: positions.into_iter().map(walk).collect() }
     }
 
-    /// Lets a collection that kept versions for `from` do so for `to` (`None`: for ever), and returns the rows to
-    /// store. With `afresh`, versions that were passed over may go now, so the walk begins at the beginning.
-    pub(crate) fn change_age(&mut self, from: Option<u64>, to: Option<u64>, afresh: bool) -> Option<(u64, u64)> {
+    /// Lets a collection that kept versions for `from` do so for `to` (`None`: for ever), and returns the row to
+    /// store. With `afresh`, versions that were passed over may go now, so the walk begins at the beginning. `last`:
+    /// the newest visible sequence.
+    pub(crate) fn change_age(
+        &mut self,
+        from: Option<u64>,
+        to: Option<u64>,
+        afresh: bool,
+        last: u64,
+    ) -> Option<(u64, TrimPosition)> {
         let to = to?;
-        let done = match from.and_then(|from| self.by_age.get(&from)) {
-            Some(walk) if !afresh => walk.safe_position(),
-            _ => 0,
+        let before = match from.map(|from| self.by_age.entry(from).or_default()) {
+            Some(walk) if !afresh => walk.to_store(),
+            _ => TrimPosition { done: 0, looked: last },
         };
-        let walk = self.by_age.entry(to).or_insert_with(|| Walk { position: done, ..Walk::default() });
-        walk.position = walk.position.min(done);
-        walk.stored = walk.safe_position();
-        Some((to, walk.stored))
+        let walk = self.by_age.entry(to).or_insert_with(|| Walk { position: before.done, ..Walk::default() });
+        walk.looked = walk.looked.max(before.looked).max(walk.position);
+        walk.position = walk.position.min(before.done);
+        let store = walk.to_store();
+        walk.stored = store.done;
+        Some((to, store))
     }
 }
 
 impl Walk {
-    /// The position that may be stored: nothing at or before it is left to do.
-    fn safe_position(&self) -> u64 {
+    fn to_store(&self) -> TrimPosition {
         let lowest = self.deferred.values().min().map_or(u64::MAX, |row| row - 1);
-        self.position.min(lowest)
+        if lowest >= self.position {
+            return TrimPosition { done: self.position, looked: self.looked };
+        }
+        TrimPosition { done: lowest, looked: self.looked.max(self.position) }
     }
 
     /// Goes back to what readers kept that are gone.
     fn resume(&mut self, needs: &Needs) {
-        let position = &mut self.position;
+        let mut back_to = self.position;
         self.deferred.retain(|at, row| {
             let held = needs.at.binary_search(at).is_ok();
             if !held {
-                *position = (*position).min(*row - 1);
+                back_to = back_to.min(*row - 1);
             }
             held
         });
+        if back_to < self.position {
+            self.looked = self.looked.max(self.position);
+            self.position = back_to;
+        }
     }
 }
 
@@ -175,8 +193,9 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
     let needs = core.watermark.needs();
     walk.resume(&needs);
     let last = core.visible().get();
-    let found = collect(core, walk.position, group, &needs, last, age_ms, now_ms)?;
-    let plan = plan(core, &found, group, &needs, last)?;
+    let mut plan = Plan { end: walk.position, ..Plan::default() };
+    read_feed(core, walk, group, &needs, last, age_ms, now_ms, &mut plan)?;
+    read_documents(core, group, &needs, last, &mut plan)?;
     let announce = || {
         for (number, &horizon) in &plan.horizons {
             if let Some((state, _)) = group.get(number) {
@@ -187,10 +206,8 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
     if !core.watermark.agree(&needs, announce) {
         return Ok(None);
     }
-    let mut step = found.step;
+    let mut step = plan.step;
     step.dropped = plan.deletions.len() as u64;
-    // In parts only if there are very many. Each part leaves a state from which the same step begins again.
-    let mut parts = plan.deletions.chunks(BATCH_DELETIONS).peekable();
     let mut rows = Rows::default();
     for number in plan.horizons.keys() {
         if let Some((state, _)) = group.get(number) {
@@ -198,31 +215,30 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
             core.rocks.put_meta(&mut rows, &encoding::horizon_key(*number), &value);
         }
     }
-    while let Some(part) = parts.next() {
-        for (key, seq) in part {
-            core.rocks.delete_version(&mut rows, key);
-            core.rocks.delete_feed(&mut rows, &encoding::feed_key(*seq));
-        }
-        if parts.peek().is_some() {
+    for (index, (seq, key)) in plan.deletions.iter().enumerate() {
+        core.rocks.delete_version(&mut rows, key);
+        core.rocks.delete_feed(&mut rows, &encoding::feed_key(*seq));
+        if index % BATCH_DELETIONS == BATCH_DELETIONS - 1 {
             write(core, std::mem::take(&mut rows))?;
         }
     }
-    let mut after = Walk { position: found.end, deferred: walk.deferred.clone(), stored: walk.stored };
+    let mut after = Walk { position: plan.end, ..walk.clone() };
     for (at, row) in plan.deferred {
         let lowest = after.deferred.entry(at).or_insert(row);
         *lowest = row.min(*lowest);
     }
     if let Some(row) = plan.wait_at {
         after.position = row - 1;
+        after.looked = after.looked.max(row);
         step.more = false;
     }
     step.held |= !after.deferred.is_empty();
-    let safe = after.safe_position();
+    let store = after.to_store();
     // A walk that only moves on is stored now and then: what it repeats after a crash finds nothing to do.
-    if step.dropped > 0 || safe >= after.stored + STEP_ROWS as u64 {
-        core.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &safe.to_le_bytes());
+    if step.dropped > 0 || store.done >= after.stored + STEP_ROWS as u64 {
+        core.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(store));
         write(core, rows)?;
-        after.stored = safe;
+        after.stored = store.done;
     }
     *walk = after;
     Ok(Some(step))
@@ -232,64 +248,110 @@ fn write(core: &Core, rows: Rows) -> Result<()> {
     core.rocks.write(rows, false).map_err(|error| core.health.after_failed_write(error)())
 }
 
-/// Reads the feed from `position` on.
-fn collect(
+/// Reads the feed from the walk's position on, and plans for each row that is old enough.
+#[expect(clippy::too_many_arguments, reason = "one caller, and a struct of them would say no more")]
+fn read_feed(
     core: &Core,
-    position: u64,
+    walk: &Walk,
     group: &Group,
     needs: &Needs,
     last: u64,
     age_ms: u64,
     now_ms: u64,
-) -> Result<Found> {
-    let mut found = Found { end: position, ..Found::default() };
-    let mut cursor = core.rocks.feed(position + 1);
+    plan: &mut Plan,
+) -> Result<()> {
+    let mut cursor = core.rocks.feed(walk.position + 1);
     for _ in 0..STEP_ROWS {
         let Some((key, value)) = cursor.row()? else {
-            return Ok(found);
+            return Ok(());
         };
         let row = encoding::feed_position(key, value)?;
         if row.seq > last {
-            return Ok(found);
+            return Ok(());
         }
         let due_ms = row.time_ms.saturating_add(age_ms);
         if due_ms > now_ms {
-            found.step.due_ms = Some(due_ms);
-            return Ok(found);
+            plan.step.due_ms = Some(due_ms);
+            return Ok(());
         }
         if needs.from.is_some_and(|from| row.seq > from) {
-            found.step.held = true;
-            return Ok(found);
+            plan.step.held = true;
+            return Ok(());
         }
         let entry = encoding::feed_entry(value)?;
-        if let Some((_, keep_versions)) = group.get(&entry.collection)
-            // A new document supersedes at most a tombstone, and that one's own row deals with it; unless versions
-            // of it are counted, because then the tombstone may have been kept.
-            && (entry.kind != FeedKind::Created || *keep_versions > 0)
-        {
-            found.documents.insert(encoding::document_prefix(entry.collection, entry.id), row.seq);
+        if let Some((_, keep_versions)) = group.get(&entry.collection) {
+            let known = row.seq > walk.looked && walk.deferred.is_empty() && plan.deferred.is_empty();
+            match (entry.kind, keep_versions) {
+                // A new document supersedes at most a tombstone, and that one's own row deals with it.
+                (FeedKind::Created, 0) => {}
+                (FeedKind::Replaced, 0) if row.seq > walk.looked => plan.superseded(&entry, row.seq, needs),
+                (FeedKind::Deleted, 0) if known => {
+                    plan.superseded(&entry, row.seq, needs);
+                    if !plan.deferred.is_empty() {
+                        // What it superseded is needed, and so is the tombstone that hides it.
+                    } else if row.seq == last {
+                        plan.wait_at = Some(row.seq);
+                    } else {
+                        plan.drop(&entry, row.seq, Horizon { complete: row.seq + 1, deletes: row.seq + 1 });
+                    }
+                }
+                _ => {
+                    plan.documents.insert(encoding::document_prefix(entry.collection, entry.id), row.seq);
+                }
+            }
         }
-        found.end = row.seq;
+        plan.end = row.seq;
         cursor.advance();
     }
-    found.step.more = true;
-    Ok(found)
+    plan.step.more = true;
+    Ok(())
 }
 
-/// Says what goes of the documents found.
-fn plan(core: &Core, found: &Found, group: &Group, needs: &Needs, last: u64) -> Result<Plan> {
-    let mut plan = Plan::default();
+impl Plan {
+    /// Plans for the version that the commit at `seq` superseded.
+    fn superseded(&mut self, entry: &FeedEntry<'_>, seq: u64, needs: &Needs) {
+        let at = needs.at.partition_point(|&at| at < entry.previous);
+        match needs.at.get(at).filter(|&&at| at < seq) {
+            Some(&at) => self.defer(at, seq),
+            None => self.drop(entry, entry.previous, Horizon { complete: seq, deletes: 0 }),
+        }
+    }
+
+    fn drop(&mut self, entry: &FeedEntry<'_>, seq: u64, horizon: Horizon) {
+        let mut key = encoding::document_prefix(entry.collection, entry.id);
+        encoding::push_seq(&mut key, seq);
+        self.deletions.insert(seq, key);
+        self.raise(entry.collection, horizon);
+    }
+
+    fn raise(&mut self, number: CollectionNumber, horizon: Horizon) {
+        let raised = self.horizons.entry(number).or_default();
+        raised.complete = raised.complete.max(horizon.complete);
+        raised.deletes = raised.deletes.max(horizon.deletes);
+    }
+
+    fn defer(&mut self, at: u64, row: u64) {
+        let lowest = self.deferred.entry(at).or_insert(row);
+        *lowest = row.min(*lowest);
+    }
+}
+
+/// Looks at the documents of which the feed alone does not tell what goes.
+fn read_documents(core: &Core, group: &Group, needs: &Needs, last: u64, plan: &mut Plan) -> Result<()> {
+    if plan.documents.is_empty() {
+        return Ok(());
+    }
     let mut cursor = core.rocks.versions_from_start();
     let mut rows = Vec::new();
-    for (prefix, &due) in &found.documents {
-        let number = encoding::collection_of_prefix(prefix)?;
+    for (prefix, due) in std::mem::take(&mut plan.documents) {
+        let number = encoding::collection_of_prefix(&prefix)?;
         let Some((_, keep_versions)) = group.get(&number) else { continue };
         let (newer, exists) = match keep_versions {
             0 => (0, true),
-            _ => look_at_newer(&mut cursor, prefix, due, *keep_versions as usize)?,
+            _ => look_at_newer(&mut cursor, &prefix, due, *keep_versions as usize)?,
         };
         rows.clear();
-        seek(&mut cursor, prefix, due);
+        seek(&mut cursor, &prefix, due);
         while let Some((key, value)) = cursor.row()? {
             let (found, seq) = encoding::split_version_key(key)?;
             if found != prefix {
@@ -303,22 +365,18 @@ fn plan(core: &Core, found: &Found, group: &Group, needs: &Needs, last: u64) -> 
         for &index in &verdict.drop {
             let mut key = prefix.clone();
             encoding::push_seq(&mut key, rows[index].seq);
-            plan.deletions.push((key, rows[index].seq));
+            plan.deletions.insert(rows[index].seq, key);
         }
-        if verdict.complete > 0 {
-            let horizon = plan.horizons.entry(number).or_default();
-            horizon.complete = horizon.complete.max(verdict.complete);
-            horizon.deletes = horizon.deletes.max(verdict.deletes);
-        }
+        plan.raise(number, Horizon { complete: verdict.complete, deletes: verdict.deletes });
         for at in verdict.held_by {
-            let lowest = plan.deferred.entry(at).or_insert(due);
-            *lowest = due.min(*lowest);
+            plan.defer(at, due);
         }
         if verdict.wait {
             plan.wait_at = Some(due);
         }
     }
-    Ok(plan)
+    plan.horizons.retain(|_, horizon| horizon.complete > 0);
+    Ok(())
 }
 
 /// How many versions of a document are newer than `due`, counted to one more than `enough`, and whether it exists.
