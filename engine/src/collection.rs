@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 use crate::batch::{Abort, Change, WriteBatch};
 use crate::document::{Document, Written};
-use crate::encoding::{CollectionNumber, CollectionRecord, Horizon};
+use crate::encoding::{CollectionNumber, CollectionRecord, Horizon, TtlRecord};
 use crate::error::{Error, Result};
 use crate::retention::Retention;
 use crate::scan::{Scan, ScanRange};
 use crate::store::Inner;
-use crate::{CommitSeq, Precondition};
+use crate::{CollectionTtl, CommitSeq, Precondition, PutOptions};
 
 /// A named set of documents in a store.
 ///
@@ -36,6 +36,8 @@ pub(crate) struct CollectionState {
     created_ms: u64,
     dropped: AtomicBool,
     retention: Mutex<Retention>,
+    /// A `TtlRecord` as a number.
+    ttl: AtomicU64,
     /// Raised before the deletions that make it true are written; see `trim`.
     complete: AtomicU64,
     deletes: AtomicU64,
@@ -52,19 +54,29 @@ impl CollectionState {
             created_ms: record.created_ms,
             dropped: AtomicBool::new(false),
             retention: Mutex::new(Retention { keep_ms: record.keep_ms, keep_versions: record.keep_versions }),
+            ttl: AtomicU64::new(record.ttl.to_number()),
             complete: AtomicU64::new(horizon.complete),
             deletes: AtomicU64::new(horizon.deletes),
         }
     }
 
-    /// What is stored of a collection with this policy.
-    pub(crate) fn record(&self, retention: Retention) -> CollectionRecord {
+    /// What is stored of a collection with these settings.
+    pub(crate) fn record(&self, retention: Retention, ttl: TtlRecord) -> CollectionRecord {
         CollectionRecord {
             name: self.name.clone(),
             created_ms: self.created_ms,
             keep_ms: retention.keep_ms,
             keep_versions: retention.keep_versions,
+            ttl,
         }
+    }
+
+    pub(crate) fn ttl(&self) -> TtlRecord {
+        TtlRecord::from_number(self.ttl.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn set_ttl(&self, ttl: TtlRecord) {
+        self.ttl.store(ttl.to_number(), Ordering::SeqCst);
     }
 
     pub(crate) fn retention(&self) -> Retention {
@@ -171,6 +183,23 @@ impl Collection {
         commit_one(batch)?.ok_or_else(|| Error::invalid("a put wrote nothing"))
     }
 
+    /// As [`put`](Collection::put), with options: how long the document is to live.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Collection::put); [`Error::Invalid`] for a time to live of zero.
+    pub fn put_with(
+        &self,
+        id: impl AsRef<[u8]>,
+        body: impl AsRef<[u8]>,
+        precondition: impl Into<Precondition>,
+        options: PutOptions,
+    ) -> Result<Written> {
+        let mut batch = self.batch();
+        batch.put_with(self, id, body, precondition, options);
+        commit_one(batch)?.ok_or_else(|| Error::io("a put wrote nothing"))
+    }
+
     /// Deletes document `id` if `precondition` holds; `None` when there was nothing to delete (which only `Any` and
     /// `Absent` let pass). A deletion is a commit: it has a sequence and an etag, and leaves a tombstone.
     ///
@@ -246,6 +275,36 @@ impl Collection {
     /// [`Error::DiskFull`] when the disk does not do its part.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         self.store.set_retention(&self.state, retention)
+    }
+
+    /// What the collection says of the life of its documents.
+    pub fn ttl(&self) -> CollectionTtl {
+        CollectionTtl::from_record(self.state.ttl())
+    }
+
+    /// Changes what the collection says of the life of its documents, durably. Default:
+    /// [`CollectionTtl::Documents`].
+    ///
+    /// A document expires when its time to live has passed since its last write, to the millisecond of the store's
+    /// [`Clock`](crate::Clock), but never by a clock that was set back: time is at least that of the last commit. From
+    /// then on it is absent: for every read, scan and precondition, and for an [`update`](Collection::update), at once.
+    /// A [`Snapshot`](crate::Snapshot) judges by the time at which it was taken, one of the past by the time of its
+    /// commit, and both by what the collections said when they were taken. A write that was judged before the moment
+    /// of expiry counts as before it, though its commit comes a little later.
+    ///
+    /// Soon after, in the background, the expiry is committed: with a sequence, a tombstone and a place in the change
+    /// feed. A write that is earlier than that commits the expiry first, in the same batch.
+    ///
+    /// A change is in force at once for the documents that exist, without writing to them: each expires its time to
+    /// live after its last write, which may mean now. [`Off`](CollectionTtl::Off) keeps what has not been committed as
+    /// expired yet. Blocks for a sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a time to live of zero, or when the collection was dropped; [`Error::ReadOnly`],
+    /// [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part.
+    pub fn set_ttl(&self, ttl: CollectionTtl) -> Result<()> {
+        self.store.set_ttl(&self.state, ttl.to_record()?)
     }
 
     /// The oldest commit as of which every document of this collection still reads as it was; 0 while nothing has

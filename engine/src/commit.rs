@@ -38,8 +38,9 @@
 //! * *Each writer its own RocksDB write, sequence taken beforehand*: RocksDB groups these as well, but not in sequence
 //!   order, so a crash could leave n without n - 1, and visibility needs a list of holes.
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,11 +50,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::batch::{Abort, Action, Change, Operation, validate_body_len};
 use crate::collection::CollectionState;
 use crate::document::{Document, Written};
-use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
+use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::rocks::Rows;
 use crate::store::Core;
-use crate::{CommitSeq, Etag, Precondition, clock};
+use crate::ttl::{DocumentTtl, NEVER_MS};
+use crate::{CommitSeq, Etag, Precondition};
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;
@@ -94,12 +96,17 @@ impl Work {
 
 /// A write whose preconditions hold, as long as its stripe is held.
 struct JudgedWrite {
-    position: usize,
+    /// The operation whose result it is; `None` for the expiry that a write found to commit first.
+    position: Option<usize>,
     collection: Arc<CollectionState>,
     id: Vec<u8>,
     prefix: Vec<u8>,
     kind: VersionKind,
     body: Bytes,
+    /// The document's own time to live.
+    ttl_ms: Option<u64>,
+    /// Whether a tombstone is there because the document expired.
+    expired: bool,
     previous: Origin,
     /// The version that was current, where there was a document.
     replaced: Option<Origin>,
@@ -108,6 +115,29 @@ struct JudgedWrite {
 }
 
 impl JudgedWrite {
+    /// The commit of an expiry that is over.
+    fn expiry(
+        position: Option<usize>,
+        collection: &Arc<CollectionState>,
+        id: &[u8],
+        prefix: &[u8],
+        expired: Expired,
+    ) -> JudgedWrite {
+        JudgedWrite {
+            position,
+            collection: Arc::clone(collection),
+            id: id.to_vec(),
+            prefix: prefix.to_vec(),
+            kind: VersionKind::Tombstone,
+            body: Bytes::new(),
+            ttl_ms: None,
+            expired: true,
+            previous: Origin::Stored(expired.seq),
+            replaced: Some(Origin::Stored(expired.seq)),
+            created: Some(expired.created),
+        }
+    }
+
     /// The fixed part of its row, in a batch whose first write is at sequence `start`.
     fn header(&self, start: u64, time_ms: u64) -> VersionHeader {
         VersionHeader {
@@ -115,6 +145,7 @@ impl JudgedWrite {
             time_ms,
             previous: self.previous.resolve(start),
             created: self.created.map_or(0, |origin| origin.resolve(start)),
+            ttl_ms: self.ttl_ms,
         }
     }
 }
@@ -177,6 +208,15 @@ struct Current {
     /// The newest version, tombstones included; 0 when there is none.
     newest: Origin,
     document: Option<CurrentDocument>,
+    /// Set when the newest version is a document that has expired, which is the same as none.
+    expired: Option<Expired>,
+}
+
+/// A version whose expiry is not committed yet.
+#[derive(Debug, Clone, Copy)]
+struct Expired {
+    seq: u64,
+    created: Origin,
 }
 
 #[derive(Clone)]
@@ -184,6 +224,7 @@ struct CurrentDocument {
     etag: Etag,
     created: Origin,
     time_ms: u64,
+    ttl: DocumentTtl,
     /// Loaded only for those who look at it.
     body: Option<Bytes>,
 }
@@ -201,11 +242,13 @@ impl Core {
         if writes.is_empty() {
             return Ok(results);
         }
-        let positions: Vec<usize> = writes.iter().map(|write| write.position).collect();
+        let positions: Vec<Option<usize>> = writes.iter().map(|write| write.position).collect();
         let written = self.submit(Work::Writes(writes))?;
         drop(guards);
         for (position, written) in positions.into_iter().zip(written) {
-            results[position] = Some(written);
+            if let Some(position) = position {
+                results[position] = Some(written);
+            }
         }
         Ok(results)
     }
@@ -225,19 +268,22 @@ impl Core {
         // A batch of one needs no memory of its earlier operations.
         let remember = operations.len() > 1;
         let mut seen: HashMap<Vec<u8>, Current> = HashMap::new();
+        // One moment for all operations, and the clock is asked only if some document can expire.
+        let now = LazyCell::new(|| self.now_ms());
         for (position, operation) in operations.into_iter().enumerate() {
             let Operation { collection, id, prefix, action } = operation;
             collection.check_live()?;
             let with_body = matches!(action, Action::Update(_));
             let mut current = match seen.get(&prefix) {
                 Some(current) => current.clone(),
-                None => self.load(&prefix, with_body)?,
+                None => self.load(&collection, &prefix, with_body, &now)?,
             };
             if with_body
                 && let Some(document) = &mut current.document
                 && document.body.is_none()
             {
-                document.body = self.load(&prefix, true)?.document.and_then(|document| document.body);
+                let loaded = self.load(&collection, &prefix, true, &now)?;
+                document.body = loaded.document.and_then(|document| document.body);
             }
             let etag = current.document.as_ref().map(|document| document.etag);
             let judge = |precondition: Precondition| {
@@ -253,9 +299,9 @@ impl Core {
                 })))
             };
             let change = match action {
-                Action::Put(body, precondition) => {
+                Action::Put(body, options, precondition) => {
                     judge(precondition)?;
-                    Change::Put(body)
+                    Change::PutWith(body, options)
                 }
                 Action::Delete(precondition) => {
                     judge(precondition)?;
@@ -267,16 +313,25 @@ impl Core {
                 }
                 Action::Update(change) => {
                     let change = current.ask(change).map_err(|Abort| Error::Aborted { position })?;
-                    if let Change::Put(body) = &change {
+                    if let Change::Put(body) | Change::PutWith(body, _) = &change {
                         validate_body_len(body.len())
                             .map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
                     }
                     change
                 }
+                Action::Expire(seq) => {
+                    if let Some(expired) = current.expired.filter(|expired| expired.seq == seq) {
+                        writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, expired));
+                    }
+                    continue;
+                }
             };
-            let (kind, body) = match change {
-                Change::Put(body) => (VersionKind::Document, Bytes::from(body)),
-                Change::Delete if current.document.is_some() => (VersionKind::Tombstone, Bytes::new()),
+            let (kind, body, ttl) = match change {
+                Change::Put(body) => (VersionKind::Document, Bytes::from(body), DocumentTtl::Collection),
+                Change::PutWith(body, options) => (VersionKind::Document, Bytes::from(body), options.ttl),
+                Change::Delete if current.document.is_some() => {
+                    (VersionKind::Tombstone, Bytes::new(), DocumentTtl::Collection)
+                }
                 Change::Delete | Change::Keep => {
                     if remember {
                         seen.insert(prefix, current);
@@ -284,6 +339,12 @@ impl Core {
                     continue;
                 }
             };
+            let ttl_ms =
+                ttl.to_header().map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
+            if let Some(expired) = current.expired {
+                current.newest = Origin::Batch(writes.len());
+                writes.push(JudgedWrite::expiry(None, &collection, &id, &prefix, expired));
+            }
             let this = Origin::Batch(writes.len());
             let created = current.document.as_ref().map(|document| document.created);
             if remember {
@@ -291,17 +352,20 @@ impl Core {
                     etag: Etag::NEVER,
                     created: created.unwrap_or(this),
                     time_ms: 0,
+                    ttl,
                     body: Some(body.clone()),
                 });
-                seen.insert(prefix.clone(), Current { newest: this, document });
+                seen.insert(prefix.clone(), Current { newest: this, document, expired: None });
             }
             writes.push(JudgedWrite {
-                position,
+                position: Some(position),
                 collection,
                 id,
                 prefix,
                 kind,
                 body,
+                ttl_ms,
+                expired: false,
                 previous: current.newest,
                 replaced: created.map(|_| current.newest),
                 created,
@@ -310,18 +374,42 @@ impl Core {
         Ok(writes)
     }
 
-    /// The newest visible state of a document.
-    fn load(&self, prefix: &[u8], with_body: bool) -> Result<Current> {
+    /// The newest visible state of a document, as it is at `now`.
+    fn load(
+        &self,
+        collection: &CollectionState,
+        prefix: &[u8],
+        with_body: bool,
+        now: &impl Deref<Target = u64>,
+    ) -> Result<Current> {
         let Some(version) = self.newest(prefix, self.visible().get(), with_body)? else {
-            return Ok(Current { newest: Origin::Stored(0), document: None });
+            return Ok(Current { newest: Origin::Stored(0), document: None, expired: None });
         };
-        let document = (version.header.kind == VersionKind::Document).then(|| CurrentDocument {
-            etag: self.etag(version.seq),
-            created: Origin::Stored(created_seq(version.seq, &version.header)),
-            time_ms: version.header.time_ms,
-            body: version.body,
-        });
-        Ok(Current { newest: Origin::Stored(version.seq), document })
+        let created = Origin::Stored(created_seq(version.seq, &version.header));
+        let mut current = Current { newest: Origin::Stored(version.seq), document: None, expired: None };
+        if collection.ttl().is_expired(&version.header, || **now) {
+            // Nobody who is told of the absence now may be told otherwise later, by a clock that is set back.
+            self.raise_time(**now);
+            current.expired = Some(Expired { seq: version.seq, created });
+        } else if version.header.kind == VersionKind::Document {
+            current.document = Some(CurrentDocument {
+                etag: self.etag(version.seq),
+                created,
+                time_ms: version.header.time_ms,
+                ttl: DocumentTtl::from_header(&version.header),
+                body: version.body,
+            });
+        }
+        Ok(current)
+    }
+
+    /// Waits for the writers of a document that are under way. A writer judged by an earlier time than the caller's
+    /// may have found a document that has expired since; what it writes comes before whatever the caller tells.
+    pub(crate) fn wait_for_writers(&self, prefix: &[u8]) {
+        // Inside an update closure the stripe may be this thread's own, and then nobody else is under way.
+        if !IN_UPDATE.get() {
+            drop(self.stripes.lock(std::iter::once(prefix)));
+        }
     }
 
     fn submit(&self, work: Work) -> Result<Vec<Written>> {
@@ -375,7 +463,7 @@ impl Core {
         }
         let mut clock = self.commit_clock.lock();
         let first = clock.last_assigned + 1;
-        let time_ms = clock::now_ms(&self.options.clock, clock.last_time_ms);
+        let time_ms = self.now_ms().max(clock.last_time_ms);
         let epoch = self.epochs.for_write();
         let mut rows = Rows::default();
         let mut next = first;
@@ -442,8 +530,7 @@ impl Core {
         let mut results = Vec::with_capacity(writes.len());
         for (index, write) in writes.iter().enumerate() {
             let seq = start + index as u64;
-            let created = write.created.map_or(0, |origin| origin.resolve(start));
-            let header = VersionHeader { kind: write.kind, time_ms, previous: write.previous.resolve(start), created };
+            let header = write.header(start, time_ms);
             key.clear();
             key.extend_from_slice(&write.prefix);
             encoding::push_seq(&mut key, seq);
@@ -452,7 +539,13 @@ impl Core {
             value.extend_from_slice(&write.body);
             self.rocks.put_version(rows, &key, &value);
 
+            if let Some(ttl_ms) = header.ttl_ms.filter(|&ttl_ms| ttl_ms != NEVER_MS) {
+                let (time_ms, collection) = (time_ms.saturating_add(ttl_ms), write.collection.number);
+                let row = ExpiryRow { seq, time_ms, collection, id: &write.id };
+                self.rocks.put_expiry(rows, &row.key(), &row.value());
+            }
             let kind = match (write.kind, write.created) {
+                (VersionKind::Tombstone, _) if write.expired => FeedKind::Expired,
                 (VersionKind::Tombstone, _) => FeedKind::Deleted,
                 (VersionKind::Document, None) => FeedKind::Created,
                 (VersionKind::Document, Some(_)) => FeedKind::Replaced,
@@ -481,6 +574,9 @@ impl Core {
         for (write, written) in writes.iter().zip(written) {
             let header = write.header(start, written.time_ms);
             self.cache.written(&write.prefix, written.seq.get(), header, &write.body);
+            if let Some(ttl_ms) = header.ttl_ms {
+                self.signal.due_at(written.time_ms.saturating_add(ttl_ms));
+            }
         }
     }
 
@@ -514,6 +610,7 @@ impl Current {
             seq: stored(self.newest),
             created: stored(document.created),
             time_ms: document.time_ms,
+            ttl: document.ttl,
             body: document.body.clone().unwrap_or_default(),
         });
         // Restored also when the closure panics: the thread may go on to other writes.

@@ -32,7 +32,7 @@ pub enum Error {
     Invalid(String),
     /// The past that was asked for has been dropped by [retention](crate::Retention), or some of it. Nothing was
     /// written. Ask for a state from `oldest` on, and keep more next time.
-    Dropped {
+    NotRetained {
         /// The commit as of which, or from which on, something was to be read.
         asked: CommitSeq,
         /// The oldest commit for which that is still possible.
@@ -78,7 +78,7 @@ impl fmt::Display for Error {
             Error::Conflict(conflict) => conflict.fmt(f),
             Error::Aborted { position } => write!(f, "operation {position} of the batch refused; nothing was written"),
             Error::Invalid(message) => f.write_str(message),
-            Error::Dropped { asked, oldest } => {
+            Error::NotRetained { asked, oldest } => {
                 write!(
                     f,
                     "retention has dropped versions that commit {asked} needs; the oldest whole state is {oldest}"

@@ -30,6 +30,7 @@
 //! * [`Collection::update`] is read-modify-write without a retry loop.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
 //! * [`Retention`] says how much of a collection's past is kept: by default, ten minutes.
+//! * [`DocumentTtl`] and [`CollectionTtl`] say how long documents live.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
@@ -46,6 +47,7 @@ mod encoding;
 mod epoch;
 mod error;
 mod etag;
+mod expiry;
 mod flusher;
 mod health;
 mod maintenance;
@@ -58,6 +60,7 @@ mod snapshot;
 mod store;
 mod stripes;
 mod trim;
+mod ttl;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
@@ -74,4 +77,5 @@ pub use retention::Retention;
 pub use scan::{Scan, ScanRange};
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
+pub use ttl::{CollectionTtl, DocumentTtl, PutOptions};
 pub use watermark::{Pin, PinKind};

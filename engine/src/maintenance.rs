@@ -1,14 +1,16 @@
-//! Work that nobody waits for: dropping what retention no longer keeps, and giving its disk space back. Owns the
-//! thread that does it, when it runs and how much of the machine it takes; what is dropped is `trim`'s.
+//! Work that nobody waits for: committing expiries, dropping what retention no longer keeps, and giving its disk space
+//! back. Owns the thread that does it, when it runs and how much of the machine it takes; what expires is `expiry`'s,
+//! what is dropped is `trim`'s.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
+use crate::expiry::{self, Expiries};
 use crate::store::Core;
 use crate::trim::{self, Walks};
 
@@ -35,6 +37,8 @@ const COMPACTION_TIME_SHARE: u32 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Maintained {
+    /// Documents whose expiry was committed.
+    pub expired: u64,
     /// Versions dropped, tombstones included.
     pub dropped: u64,
 }
@@ -43,22 +47,35 @@ pub struct Maintained {
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     pub(crate) walks: Walks,
+    pub(crate) expiries: Expiries,
     /// Versions dropped since deletions were last counted.
     dropped: u64,
     compaction_not_before: Option<Instant>,
 }
 
+/// What a step came to: see the steps of `expiry` and `trim`.
+#[derive(Debug)]
+struct Step {
+    done: Maintained,
+    more: bool,
+    held: bool,
+    at_end: bool,
+    due_ms: Option<u64>,
+}
+
 impl Upkeep {
-    pub(crate) fn new(walks: Walks) -> Upkeep {
-        Upkeep { walks, ..Upkeep::default() }
+    pub(crate) fn new(walks: Walks, expiries: Expiries) -> Upkeep {
+        Upkeep { walks, expiries, ..Upkeep::default() }
     }
 }
 
 /// How writers and handles call the thread.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
-    /// Set while the thread sleeps with nothing in sight: the next commit wakes it.
+    /// Set while the thread sleeps and the next commit may be due sooner than it would wake.
     idle: AtomicBool,
+    /// When it will wake by itself, in milliseconds of the store's clock; 0 while it is awake.
+    asleep_until: AtomicU64,
     calls: Mutex<Calls>,
     called: Condvar,
 }
@@ -75,6 +92,14 @@ impl Signal {
         // The visible sequence was stored before, and the thread stores the flag before it looks at that sequence:
         // one of the two sees the other.
         if self.idle.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Called for each document with a time to live of its own, when it is on disk.
+    pub(crate) fn due_at(&self, time_ms: u64) {
+        // As above: the row was written before, and the thread says how long it sleeps before it looks at the rows.
+        if time_ms < self.asleep_until.load(Ordering::SeqCst) {
             self.wake();
         }
     }
@@ -100,6 +125,14 @@ impl Signal {
             }
         }
         calls.wake = false;
+        !calls.stop
+    }
+
+    /// Sleeps for `time` whoever calls. False when it is time to stop.
+    fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut calls = self.calls.lock();
+        while !calls.stop && !self.called.wait_until(&mut calls, until).timed_out() {}
         !calls.stop
     }
 
@@ -144,7 +177,11 @@ fn work(core: &Core) {
         if visible != last_seen {
             (last_seen, last_change) = (visible, begun);
         }
+        // Up before anything is looked at: what comes too late to be seen finds them up and calls.
+        core.signal.idle.store(true, Ordering::SeqCst);
+        core.signal.asleep_until.store(u64::MAX, Ordering::SeqCst);
         let step = core.health.check().and_then(|()| core.maintain(&mut core.upkeep.lock()));
+        let (mut watch, mut gather) = (true, false);
         let pause = match step {
             // Reads may fail for a while, and a full disk gets space back. After a failed write the store takes no
             // more of them, and this has nothing to do until it is closed.
@@ -152,28 +189,28 @@ fn work(core: &Core) {
             // As long a rest as the work took: at most half of one core.
             Ok(step) if step.more => Some(begun.elapsed().min(RETRY)),
             Ok(step) => {
+                (watch, gather) = (step.at_end, true);
                 let at_rest = last_change.elapsed() >= REST;
-                let compacted = core.compact(&mut core.upkeep.lock(), at_rest);
+                let mut upkeep = core.upkeep.lock();
+                let compacted = core.compact(&mut upkeep, at_rest);
                 let due = step.due_ms.map(|due| Duration::from_millis(due.saturating_sub(core.now_ms())));
                 let retry = (step.held || compacted.is_err()).then_some(RETRY);
-                let rest = (!at_rest && core.upkeep.lock().dropped > 0).then_some(REST);
+                let rest = (!at_rest && upkeep.dropped > 0).then_some(REST);
                 [due, retry, rest].into_iter().flatten().min().map(|time| time.clamp(PAUSE, SLEEP_MAX))
             }
         };
-        if pause.is_none() {
-            core.signal.idle.store(true, Ordering::SeqCst);
-            if core.visible() != visible {
-                core.signal.idle.store(false, Ordering::SeqCst);
-                if !core.signal.sleep(Some(PAUSE)) {
-                    return;
-                }
-                continue;
-            }
+        if !watch {
+            core.signal.idle.store(false, Ordering::SeqCst);
         }
-        let go_on = core.signal.sleep(pause);
+        let sleep_ms = pause.map_or(u64::MAX, |pause| pause.as_millis().try_into().unwrap_or(u64::MAX));
+        core.signal.asleep_until.store(core.now_ms().saturating_add(sleep_ms), Ordering::SeqCst);
+        if !core.signal.sleep(pause) {
+            return;
+        }
         core.signal.idle.store(false, Ordering::SeqCst);
+        core.signal.asleep_until.store(0, Ordering::SeqCst);
         // Woken by a commit: let some more gather.
-        if !go_on || (pause.is_none() && !core.signal.sleep(Some(PAUSE))) {
+        if gather && begun.elapsed() < PAUSE && !core.signal.rest(PAUSE) {
             return;
         }
     }
@@ -181,10 +218,18 @@ fn work(core: &Core) {
 
 impl Core {
     /// Does a little of what is due.
-    fn maintain(&self, upkeep: &mut Upkeep) -> Result<trim::Step> {
-        let step = trim::step(self, &mut upkeep.walks, self.now_ms())?;
-        upkeep.dropped += step.dropped;
-        Ok(step)
+    fn maintain(&self, upkeep: &mut Upkeep) -> Result<Step> {
+        let now_ms = self.now_ms();
+        let expired = expiry::step(self, &mut upkeep.expiries, now_ms)?;
+        let trimmed = trim::step(self, &mut upkeep.walks, now_ms)?;
+        upkeep.dropped += trimmed.dropped;
+        Ok(Step {
+            done: Maintained { expired: expired.expired, dropped: trimmed.dropped },
+            more: expired.more || trimmed.more,
+            held: trimmed.held,
+            at_end: expired.at_end || trimmed.at_end,
+            due_ms: expired.due_ms.into_iter().chain(trimmed.due_ms).min(),
+        })
     }
 
     /// Gives disk space back where enough was dropped.
@@ -220,8 +265,9 @@ impl Core {
             // Let go of between steps, so that this and the background thread take turns.
             let mut upkeep = self.upkeep.lock();
             let step = self.maintain(&mut upkeep)?;
-            maintained.dropped += step.dropped;
-            if !step.more && step.dropped == 0 {
+            maintained.expired += step.done.expired;
+            maintained.dropped += step.done.dropped;
+            if !step.more && step.done == Maintained::default() {
                 self.compact(&mut upkeep, true)?;
                 return Ok(maintained);
             }

@@ -19,7 +19,7 @@ use crate::encoding::VersionKind;
 /// left. With a version goes its entry in the change feed. All this happens in the background, and at
 /// [`Store::run_maintenance`](crate::Store::run_maintenance); what is still there past its time can be read until
 /// then. Once versions have been dropped, states older than the
-/// [horizon](crate::Collection::horizon) are refused with [`Error::Dropped`](crate::Error::Dropped), never answered
+/// [horizon](crate::Collection::horizon) are refused with [`Error::NotRetained`](crate::Error::NotRetained), never answered
 /// with gaps.
 ///
 /// Each setting is a promise to keep, so more of one never keeps less. There is no upper bound on the number of

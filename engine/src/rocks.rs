@@ -15,6 +15,7 @@ use crate::options::Options;
 const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
 const VERSIONS: &str = "versions";
 const FEED: &str = "feed";
+const EXPIRY: &str = "expiry";
 
 /// An open database.
 pub(crate) struct Rocks {
@@ -22,7 +23,7 @@ pub(crate) struct Rocks {
     compacting: AtomicBool,
 }
 
-/// A write batch under construction: rows of all three families, applied together.
+/// A write batch under construction: rows of all families, applied together.
 #[derive(Default)]
 pub(crate) struct Rows {
     batch: rocksdb::WriteBatch,
@@ -37,13 +38,14 @@ impl Rocks {
             ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
             ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
             ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
+            ColumnFamilyDescriptor::new(EXPIRY, family_options(&cache, options)),
         ];
         let db = DB::open_cf_descriptors(&database_options(options, create), path, families).map_err(failure)?;
         Ok(Rocks { db, compacting: AtomicBool::new(false) })
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
-        // All three are opened together or opening fails, and none is ever dropped.
+        // All are opened together or opening fails, and none is ever dropped.
         self.db.cf_handle(name).expect("column family opened with the database")
     }
 
@@ -61,7 +63,7 @@ impl Rocks {
 
     /// Writes the memory tables to files, so that the next open has no log to replay.
     pub(crate) fn flush(&self) -> Result<()> {
-        for name in [VERSIONS, FEED, META] {
+        for name in [VERSIONS, FEED, EXPIRY, META] {
             self.db.flush_cf(self.family(name)).map_err(failure)?;
         }
         Ok(())
@@ -164,6 +166,22 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over the expiry family from `start` on.
+    pub(crate) fn expiry(&self, start: &[u8]) -> Cursor<'_> {
+        let mut raw = self.db.raw_iterator_cf(self.family(EXPIRY));
+        raw.seek(start);
+        Cursor { raw }
+    }
+
+    /// When the commit at `seq` was made, or the last one before it that there is a row of; 0 without one.
+    pub(crate) fn time_of(&self, seq: u64) -> Result<u64> {
+        let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
+        iterator.seek_for_prev(encoding::feed_key(seq));
+        let position = iterator.item().map(|(key, value)| encoding::feed_position(key, value)).transpose()?;
+        iterator.status().map_err(failure)?;
+        Ok(position.map_or(0, |position| position.time_ms))
+    }
+
     /// The families that retention deletes rows of.
     pub(crate) fn trimmed_families(&self) -> [&'static str; 2] {
         [VERSIONS, FEED]
@@ -238,6 +256,14 @@ impl Rocks {
 
     pub(crate) fn delete_versions(&self, rows: &mut Rows, start: &[u8], end: &[u8]) {
         rows.batch.delete_range_cf(self.family(VERSIONS), start, end);
+    }
+
+    pub(crate) fn put_expiry(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
+        rows.batch.put_cf(self.family(EXPIRY), key, value);
+    }
+
+    pub(crate) fn delete_expiry(&self, rows: &mut Rows, key: &[u8]) {
+        rows.batch.delete_cf(self.family(EXPIRY), key);
     }
 
     pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {

@@ -12,6 +12,7 @@ use crate::encoding::{self, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::rocks::Cursor;
 use crate::store::Core;
+use crate::ttl::Lifetime;
 
 /// After this many superseded versions of one document, seeking past the rest is cheaper than stepping over them.
 const STEPS_BEFORE_SEEK: usize = 8;
@@ -118,6 +119,7 @@ pub struct Scan<'a> {
     store: &'a Core,
     cursor: Cursor<'a>,
     seq: CommitSeq,
+    lifetime: Lifetime,
     /// The document whose answer is known; its remaining versions are passed over.
     done: Vec<u8>,
     steps: usize,
@@ -125,10 +127,16 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(store: &'a Core, collection: &CollectionState, range: &ScanRange, seq: CommitSeq) -> Scan<'a> {
+    pub(crate) fn new(
+        store: &'a Core,
+        collection: &CollectionState,
+        range: &ScanRange,
+        seq: CommitSeq,
+        lifetime: Lifetime,
+    ) -> Scan<'a> {
         let (start, end) = range.keys(collection);
         let cursor = store.rocks.versions(&start, end);
-        Scan { store, cursor, seq, done: Vec::new(), steps: 0, failed: false }
+        Scan { store, cursor, seq, lifetime, done: Vec::new(), steps: 0, failed: false }
     }
 
     /// The commit sequence that the documents are read at.
@@ -169,6 +177,7 @@ impl<'a> Scan<'a> {
             let (header, body) = VersionHeader::decode(value)?;
             let found = match header.kind {
                 VersionKind::Tombstone => None,
+                VersionKind::Document if self.lifetime.is_over(&header) => None,
                 VersionKind::Document => {
                     let id = Bytes::from(encoding::id_of_prefix(prefix)?);
                     Some((id, self.store.document(seq, &header, Bytes::copy_from_slice(body))))

@@ -10,6 +10,7 @@ use crate::encoding::CollectionNumber;
 use crate::error::{Error, Result};
 use crate::scan::{Scan, ScanRange};
 use crate::store::Inner;
+use crate::ttl::{Lifetime, Lifetimes};
 use crate::watermark::{HoldId, PinKind};
 
 /// A consistent view of the whole store at one commit sequence.
@@ -35,6 +36,9 @@ use crate::watermark::{HoldId, PinKind};
 pub struct Snapshot {
     store: Arc<Inner>,
     hold: HoldId,
+    /// By this time, and by what collections said when this was taken, documents have expired or not.
+    time_ms: u64,
+    lifetimes: Lifetimes,
     /// The collections of which something that belongs to this snapshot was dropped before it was taken.
     incomplete: Vec<CollectionNumber>,
 }
@@ -44,11 +48,13 @@ impl Snapshot {
     pub(crate) fn new(store: Arc<Inner>, kind: PinKind) -> Snapshot {
         let since_ms = store.now_ms();
         let hold = store.watermark.hold(kind, since_ms, || store.visible());
-        Snapshot { store, hold, incomplete: Vec::new() }
+        // After the sequence was chosen: no document that it shows was written later than this.
+        let (time_ms, lifetimes) = (store.observe_now_ms(), store.lifetimes.read().clone());
+        Snapshot { store, hold, time_ms, lifetimes, incomplete: Vec::new() }
     }
 
-    /// Of the state as of `seq`, the last commit of a batch, as far as it still exists.
-    pub(crate) fn past(store: Arc<Inner>, kind: PinKind, seq: CommitSeq) -> Result<Snapshot> {
+    /// Of the state as of `seq`, the last commit of a batch, at the time `time_ms`, as far as it still exists.
+    pub(crate) fn past(store: Arc<Inner>, kind: PinKind, seq: CommitSeq, time_ms: u64) -> Result<Snapshot> {
         let since_ms = store.now_ms();
         let states = store.live_collections();
         let mut incomplete = Vec::new();
@@ -58,7 +64,8 @@ impl Snapshot {
             let oldest = states.iter().map(|state| state.horizon().complete).min().unwrap_or(0);
             if oldest > seq.get() { Err(dropped(seq, CommitSeq::new(oldest))) } else { Ok(()) }
         })?;
-        Ok(Snapshot { store, hold, incomplete })
+        let lifetimes = store.lifetimes.read().clone();
+        Ok(Snapshot { store, hold, time_ms, lifetimes, incomplete })
     }
 
     /// The commit sequence that this snapshot reads at.
@@ -70,22 +77,26 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// As [`Collection::get`]; [`Error::Invalid`] for a collection of another store; [`Error::Dropped`] from a snapshot
+    /// As [`Collection::get`]; [`Error::Invalid`] for a collection of another store; [`Error::NotRetained`] from a snapshot
     /// of the past that was taken when retention had already dropped something of it in this collection.
     pub fn get(&self, collection: &Collection, id: impl AsRef<[u8]>) -> Result<Option<Document>> {
         self.check(collection)?;
-        self.store.get_at(collection.state(), id.as_ref(), self.seq())
+        self.store.get_at(collection.state(), id.as_ref(), self.seq(), self.lifetime(collection))
     }
 
     /// Reads the documents in `range` as of this snapshot, in byte order of their ids.
     ///
     /// # Errors
     ///
-    /// As [`Collection::scan`]; [`Error::Invalid`] for a collection of another store; [`Error::Dropped`] as
+    /// As [`Collection::scan`]; [`Error::Invalid`] for a collection of another store; [`Error::NotRetained`] as
     /// [`get`](Snapshot::get).
     pub fn scan<'a>(&'a self, collection: &'a Collection, range: &ScanRange) -> Result<Scan<'a>> {
         self.check(collection)?;
-        self.store.scan_at(collection.state(), range, self.seq())
+        self.store.scan_at(collection.state(), range, self.seq(), self.lifetime(collection))
+    }
+
+    fn lifetime(&self, collection: &Collection) -> Lifetime {
+        Lifetime { ttl: self.lifetimes.of(collection.state().number), now_ms: self.time_ms }
     }
 
     fn check(&self, collection: &Collection) -> Result<()> {
@@ -102,7 +113,7 @@ impl Snapshot {
 
 /// The refusal of a state that is no longer whole.
 pub(crate) fn dropped(asked: CommitSeq, oldest: CommitSeq) -> Error {
-    Error::Dropped { asked, oldest }
+    Error::NotRetained { asked, oldest }
 }
 
 impl Drop for Snapshot {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::batch::{WriteBatch, validate_id};
 use crate::cache::{CachedVersion, VersionCache};
@@ -18,10 +18,12 @@ use crate::commit::{Queue, created_seq};
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::encoding::{
-    self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, VersionHeader, VersionKind,
+    self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, TtlRecord, VersionHeader,
+    VersionKind,
 };
 use crate::epoch::Epochs;
 use crate::error::{Error, Result};
+use crate::expiry::Expiries;
 use crate::flusher::Flusher;
 use crate::health::Health;
 use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
@@ -32,6 +34,7 @@ use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
 use crate::trim::Walks;
+use crate::ttl::{DocumentTtl, Lifetime, Lifetimes};
 use crate::watermark::{Pin, PinKind, Watermark};
 use crate::{CommitSeq, Etag, clock};
 
@@ -78,9 +81,11 @@ pub(crate) struct Core {
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) signal: Signal,
     visible: AtomicU64,
-    /// The time of the last commit: the wall clock may be behind it.
+    /// The time of the last commit, or a later one by which somebody judged: the wall clock may be behind it.
     time_floor_ms: AtomicU64,
-    collections: Mutex<Collections>,
+    pub(crate) collections: Mutex<Collections>,
+    /// What the collections say of the life of their documents.
+    pub(crate) lifetimes: RwLock<Lifetimes>,
     directory: Directory,
 }
 
@@ -90,7 +95,7 @@ pub(crate) struct CommitClock {
     pub(crate) last_time_ms: u64,
 }
 
-struct Collections {
+pub(crate) struct Collections {
     by_name: BTreeMap<String, Arc<CollectionState>>,
     next_number: CollectionNumber,
 }
@@ -169,7 +174,14 @@ impl Store {
         };
         let positions = rocks.meta_rows(encoding::TRIM_PREFIX)?;
         let positions = positions.iter().map(|(key, value)| encoding::trim_of_row(key, value));
-        let upkeep = Upkeep::new(Walks::new(positions.collect::<Result<_>>()?));
+        let walks = Walks::new(positions.collect::<Result<_>>()?);
+        let positions = rocks.meta_rows(encoding::EXPIRE_PREFIX)?;
+        let positions = positions.iter().map(|(key, value)| encoding::expire_of_row(key, value));
+        let upkeep = Upkeep::new(walks, Expiries::new(positions.collect::<Result<_>>()?));
+        let mut lifetimes = Lifetimes::default();
+        for state in collections.by_name.values() {
+            lifetimes.set(state.number, state.ttl());
+        }
         let core = Arc::new(Core {
             rocks,
             options: options.clone(),
@@ -185,6 +197,7 @@ impl Store {
             visible: AtomicU64::new(last_assigned),
             time_floor_ms: AtomicU64::new(last_time_ms),
             collections: Mutex::new(collections),
+            lifetimes: RwLock::new(lifetimes),
             directory,
         });
         let maintenance = options.background_maintenance.then(|| Maintenance::start(&core)).transpose()?;
@@ -220,7 +233,8 @@ impl Store {
         let next = next.ok_or_else(|| Error::invalid("this store has had as many collections as it can have"))?;
         let created_ms = clock::now_ms(&inner.options.clock, 0);
         let Retention { keep_ms, keep_versions } = Retention::default();
-        let record = CollectionRecord { name: name.to_owned(), created_ms, keep_ms, keep_versions };
+        let ttl = TtlRecord::default();
+        let record = CollectionRecord { name: name.to_owned(), created_ms, keep_ms, keep_versions, ttl };
         let state = Arc::new(CollectionState::new(number, record.clone(), Horizon::default()));
         let record = encoding::encode_record(&record)?;
         let mut rows = Rows::default();
@@ -277,14 +291,15 @@ impl Store {
     }
 
     /// Takes a snapshot of the whole store as it was after commit `seq`. A batch is never split: in the middle of
-    /// one, the snapshot is of the state after it, and [`Snapshot::seq`] says so.
+    /// one, the snapshot is of the state after it, and [`Snapshot::seq`] says so. Documents that had expired at the
+    /// time of that commit are absent.
     ///
     /// Each collection can be read as far back as its [horizon](Collection::horizon). When some collections can be
     /// read at `seq` and others no more, the snapshot can be taken, and reads of the others fail.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::Dropped`] for one older than the horizon
+    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::NotRetained`] for one older than the horizon
     /// of every collection; [`Error::Io`] and [`Error::Corruption`] when the
     /// commit order cannot be read.
     pub fn snapshot_at(&self, seq: CommitSeq) -> Result<Snapshot> {
@@ -293,7 +308,8 @@ impl Store {
             return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
         }
         let end = CommitSeq::new(self.inner.rocks.end_of_batch(seq.get())?);
-        Snapshot::past(Arc::clone(&self.inner), PinKind::Snapshot, end)
+        let time_ms = self.inner.rocks.time_of(end.get())?;
+        Snapshot::past(Arc::clone(&self.inner), PinKind::Snapshot, end, time_ms)
     }
 
     /// The newest visible commit; 0 in a store without commits.
@@ -315,7 +331,7 @@ impl Store {
         CommitSeq::new(states.iter().map(|state| state.horizon().complete).max().unwrap_or(0))
     }
 
-    /// Drops everything that [retention](Retention) no longer keeps now, and gives disk space back if that is much.
+    /// Commits the expiry of everything that has expired by now, drops what [retention](Retention) no longer keeps, and gives disk space back if that is much.
     /// Blocks until done. Needed only without [`Options::background_maintenance`], or when somebody waits for it.
     ///
     /// # Errors
@@ -344,6 +360,11 @@ impl Store {
             cache_misses,
             writable: inner.health.check().is_ok(),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.inner
     }
 
     /// Makes everything acknowledged so far durable, also under [`Durability::Buffered`].
@@ -392,35 +413,21 @@ impl Core {
         clock::now_ms(&self.options.clock, self.time_floor_ms.load(Ordering::SeqCst))
     }
 
-    /// Remembers the time of a commit, before it is published.
+    /// The time now, from which no later reader or commit will go back.
+    pub(crate) fn observe_now_ms(&self) -> u64 {
+        let now_ms = self.now_ms();
+        self.raise_time(now_ms);
+        now_ms
+    }
+
+    /// Remembers the time of a commit, before it is published, or the time at which somebody was told that a document
+    /// has expired.
     pub(crate) fn raise_time(&self, time_ms: u64) {
         self.time_floor_ms.fetch_max(time_ms, Ordering::SeqCst);
     }
 
     pub(crate) fn live_collections(&self) -> Vec<Arc<CollectionState>> {
         self.collections.lock().by_name.values().cloned().collect()
-    }
-
-    pub(crate) fn set_retention(&self, collection: &CollectionState, retention: Retention) -> Result<()> {
-        // Held throughout: a drop of the collection comes wholly before or after.
-        let _collections = self.collections.lock();
-        let mut upkeep = self.upkeep.lock();
-        collection.check_live()?;
-        self.health.check()?;
-        let before = collection.retention();
-        let mut rows = Rows::default();
-        let record = encoding::encode_record(&collection.record(retention))?;
-        self.rocks.put_meta(&mut rows, &encoding::collection_key(collection.number), &record);
-        let afresh = retention.counts_less_than(before);
-        let last = self.visible().get();
-        let changed = upkeep.walks.change_age(before.keep_ms, retention.keep_ms, afresh, last);
-        if let Some((age_ms, position)) = changed {
-            self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(position));
-        }
-        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
-        collection.set_retention(retention);
-        self.signal.wake();
-        Ok(())
     }
 
     pub(crate) fn etag(&self, seq: u64) -> Etag {
@@ -433,6 +440,7 @@ impl Core {
             seq: CommitSeq::new(seq),
             created: CommitSeq::new(created_seq(seq, header)),
             time_ms: header.time_ms,
+            ttl: DocumentTtl::from_header(header),
             body,
         }
     }
@@ -459,36 +467,60 @@ impl Core {
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
-        let found = loop {
+        let mut waited = false;
+        loop {
             let at = self.visible();
             let found = self.newest(&prefix, at.get(), true)?;
             // Without a hold, the version that was current at `at` may have been superseded and dropped meanwhile.
             // `trim` says why this ends.
-            if !collection.incomplete_at(at) {
-                break found;
+            if collection.incomplete_at(at) {
+                continue;
             }
-        };
-        let present = found.filter(|version| version.header.kind == VersionKind::Document);
-        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
+            let present = found.filter(|version| version.header.kind == VersionKind::Document);
+            let Some(version) = present else { return Ok(None) };
+            if !collection.ttl().is_expired(&version.header, || self.now_ms()) {
+                return Ok(Some(self.document(version.seq, &version.header, version.body.unwrap_or_default())));
+            }
+            if waited {
+                return Ok(None);
+            }
+            // From now on every writer finds it expired, too, and those that did not are waited for.
+            self.observe_now_ms();
+            self.wait_for_writers(&prefix);
+            waited = true;
+        }
     }
 
-    /// Reads a document as of commit `at`.
-    pub(crate) fn get_at(&self, collection: &CollectionState, id: &[u8], at: CommitSeq) -> Result<Option<Document>> {
+    /// Reads a document as of commit `at`, for somebody who has a hold there.
+    pub(crate) fn get_at(
+        &self,
+        collection: &CollectionState,
+        id: &[u8],
+        at: CommitSeq,
+        lifetime: Lifetime,
+    ) -> Result<Option<Document>> {
         collection.check_live()?;
         if validate_id(id).is_err() {
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
         let found = self.rocks.newest(&prefix, at.get(), |seq, header, body| {
-            (header.kind == VersionKind::Document).then(|| self.document(seq, &header, Bytes::copy_from_slice(body)))
+            let present = header.kind == VersionKind::Document && !lifetime.is_over(&header);
+            present.then(|| self.document(seq, &header, Bytes::copy_from_slice(body)))
         })?;
         Ok(found.flatten())
     }
 
     /// Scans a collection as of commit `at`, for somebody who has a hold there.
-    pub(crate) fn scan_at(&self, collection: &CollectionState, range: &ScanRange, at: CommitSeq) -> Result<Scan<'_>> {
+    pub(crate) fn scan_at(
+        &self,
+        collection: &CollectionState,
+        range: &ScanRange,
+        at: CommitSeq,
+        lifetime: Lifetime,
+    ) -> Result<Scan<'_>> {
         collection.check_live()?;
-        Ok(Scan::new(self, collection, range, at))
+        Ok(Scan::new(self, collection, range, at, lifetime))
     }
 
     /// Scans a collection as it is now.
@@ -496,7 +528,8 @@ impl Core {
         loop {
             let at = self.visible();
             // Its view of the rows is made here, and what is dropped later stays in it.
-            let scan = self.scan_at(collection, range, at)?;
+            let lifetime = Lifetime { ttl: collection.ttl(), now_ms: self.observe_now_ms() };
+            let scan = self.scan_at(collection, range, at, lifetime)?;
             if !collection.incomplete_at(at) {
                 return Ok(scan);
             }

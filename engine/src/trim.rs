@@ -43,7 +43,7 @@ use std::sync::Arc;
 use crate::collection::CollectionState;
 use crate::encoding::{self, CollectionNumber, FeedEntry, FeedKind, Horizon, TrimPosition, VersionHeader, VersionKind};
 use crate::error::Result;
-use crate::retention::{self, Chain, Row};
+use crate::retention::{self, Chain, Retention, Row};
 use crate::rocks::{Cursor, Rows};
 use crate::store::Core;
 use crate::watermark::Needs;
@@ -80,6 +80,8 @@ pub(crate) struct Step {
     pub(crate) more: bool,
     /// When there will be something, as far as is known.
     pub(crate) due_ms: Option<u64>,
+    /// Whether the next commit may be due sooner.
+    pub(crate) at_end: bool,
     /// Whether something could go if a hold were not there.
     pub(crate) held: bool,
 }
@@ -159,6 +161,31 @@ impl Walk {
     }
 }
 
+impl Core {
+    pub(crate) fn set_retention(&self, collection: &CollectionState, retention: Retention) -> Result<()> {
+        // In this order, as the background work takes them. The second is held throughout, so that a drop of the
+        // collection comes wholly before or after.
+        let mut upkeep = self.upkeep.lock();
+        let _collections = self.collections.lock();
+        collection.check_live()?;
+        self.health.check()?;
+        let before = collection.retention();
+        let mut rows = Rows::default();
+        let record = encoding::encode_record(&collection.record(retention, collection.ttl()))?;
+        self.rocks.put_meta(&mut rows, &encoding::collection_key(collection.number), &record);
+        let afresh = retention.counts_less_than(before);
+        let last = self.visible().get();
+        let changed = upkeep.walks.change_age(before.keep_ms, retention.keep_ms, afresh, last);
+        if let Some((age_ms, position)) = changed {
+            self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(position));
+        }
+        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        collection.set_retention(retention);
+        self.signal.wake();
+        Ok(())
+    }
+}
+
 /// One step of every walk. `now_ms` is never earlier than the last commit's time.
 pub(crate) fn step(core: &Core, walks: &mut Walks, now_ms: u64) -> Result<Step> {
     let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
@@ -180,6 +207,7 @@ pub(crate) fn step(core: &Core, walks: &mut Walks, now_ms: u64) -> Result<Step> 
         total.dropped += step.dropped;
         total.more |= step.more;
         total.held |= step.held;
+        total.at_end |= step.at_end;
         total.due_ms = total.due_ms.into_iter().chain(step.due_ms).min();
     }
     Ok(total)
@@ -263,10 +291,12 @@ fn read_feed(
     let mut cursor = core.rocks.feed(walk.position + 1);
     for _ in 0..STEP_ROWS {
         let Some((key, value)) = cursor.row()? else {
+            plan.step.at_end = true;
             return Ok(());
         };
         let row = encoding::feed_position(key, value)?;
         if row.seq > last {
+            plan.step.at_end = true;
             return Ok(());
         }
         let due_ms = row.time_ms.saturating_add(age_ms);
@@ -285,7 +315,7 @@ fn read_feed(
                 // A new document supersedes at most a tombstone, and that one's own row deals with it.
                 (FeedKind::Created, 0) => {}
                 (FeedKind::Replaced, 0) if row.seq > walk.looked => plan.superseded(&entry, row.seq, needs),
-                (FeedKind::Deleted, 0) if known => {
+                (FeedKind::Deleted | FeedKind::Expired, 0) if known => {
                     plan.superseded(&entry, row.seq, needs);
                     if !plan.deferred.is_empty() {
                         // What it superseded is needed, and so is the tombstone that hides it.

@@ -10,6 +10,7 @@ mod preconditions;
 mod retention;
 mod scans;
 mod snapshots;
+mod ttl;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

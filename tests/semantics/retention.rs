@@ -16,7 +16,7 @@ fn as_of(store: &Store, docs: &Collection, id: &str, seqs: &[CommitSeq]) -> Vec<
     let read = |&seq: &CommitSeq| match store.snapshot_at(seq).and_then(|snapshot| snapshot.get(docs, id)) {
         Ok(Some(document)) => String::from_utf8(document.body.to_vec()).expect("UTF-8"),
         Ok(None) => "-".to_owned(),
-        Err(Error::Dropped { asked, oldest }) => {
+        Err(Error::NotRetained { asked, oldest }) => {
             assert!(asked == seq && oldest > seq, "{asked} {oldest}");
             "dropped".to_owned()
         }
@@ -160,7 +160,7 @@ fn a_snapshot_keeps_exactly_what_it_reads_until_it_is_gone() {
     assert_eq!(see(), whole);
     assert_eq!(past.scan(&docs, &ScanRange::all()).expect("scan").count(), 2);
     assert_eq!(now.scan(&docs, &ScanRange::all()).expect("scan").count(), 1);
-    assert!(matches!(store.snapshot_at(CommitSeq::new(2)), Err(Error::Dropped { .. })));
+    assert!(matches!(store.snapshot_at(CommitSeq::new(2)), Err(Error::NotRetained { .. })));
 
     drop(past);
     assert_eq!(dropped(&timed), 2, "\"1\" of both");
@@ -243,8 +243,8 @@ fn each_collection_has_its_own_past() {
     let snapshot = store.snapshot_at(middle).expect("one collection is whole there");
     assert_eq!(snapshot.get(&long, "a").expect("get").expect("there").body, "1");
     let error = snapshot.get(&brief, "a").expect_err("dropped");
-    assert!(matches!(error, Error::Dropped { asked, oldest } if asked == middle && oldest == brief.horizon()));
-    assert!(matches!(snapshot.scan(&brief, &ScanRange::all()), Err(Error::Dropped { .. })));
+    assert!(matches!(error, Error::NotRetained { asked, oldest } if asked == middle && oldest == brief.horizon()));
+    assert!(matches!(snapshot.scan(&brief, &ScanRange::all()), Err(Error::NotRetained { .. })));
     assert_eq!((long.horizon(), store.horizon()), (CommitSeq::new(0), brief.horizon()));
 }
 
