@@ -54,6 +54,10 @@ impl TestClock {
     fn set(&self, ms: u64) {
         self.ms.store(ms, Ordering::SeqCst);
     }
+
+    fn advance(&self, ms: u64) {
+        self.ms.fetch_add(ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for TestClock {
