@@ -8,11 +8,16 @@
 //! ready
 //! counter WRITER VALUE ETAG
 //! pair WRITER VALUE ETAG-OF-LEFT ETAG-OF-RIGHT
+//! kept WRITER VALUE ETAG
 //! ```
+//!
+//! With a third argument `trimming`, nothing superseded is kept of these documents, and each step also writes the
+//! `kept` line's document to a collection that keeps everything.
 
 use std::io::Write;
+use std::time::Duration;
 
-use etagdb::{Collection, Durability, Options, Precondition, Store};
+use etagdb::{Collection, Durability, Options, Precondition, Retention, Store};
 
 const WRITERS: usize = 4;
 
@@ -27,16 +32,30 @@ fn main() {
     };
     let store = Options::default().durability(durability).open(dir).expect("open");
     let docs = store.collection("docs").expect("collection");
+    let kept = (arguments.next().as_deref() == Some("trimming")).then(|| {
+        docs.set_retention(Retention::age(Duration::ZERO)).expect("retention");
+        let kept = store.collection("kept").expect("collection");
+        kept.set_retention(Retention::FOREVER).expect("retention");
+        kept
+    });
     say("ready");
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (store, docs) = (&store, &docs);
-            scope.spawn(move || write_for_ever(store, docs, writer));
+            let (store, docs, kept) = (&store, &docs, kept.as_ref());
+            scope.spawn(move || write_for_ever(store, docs, kept, writer));
+        }
+        if kept.is_some() {
+            // As fast as it can, besides the thread of the store, so that a kill finds it at it.
+            scope.spawn(|| {
+                loop {
+                    store.run_maintenance().expect("maintenance");
+                }
+            });
         }
     });
 }
 
-fn write_for_ever(store: &Store, docs: &Collection, writer: usize) {
+fn write_for_ever(store: &Store, docs: &Collection, kept: Option<&Collection>, writer: usize) {
     let counter = format!("counter {writer}");
     let (left, right) = (format!("left {writer}"), format!("right {writer}"));
     let current = docs.get(&counter).expect("get");
@@ -56,6 +75,10 @@ fn write_for_ever(store: &Store, docs: &Collection, writer: usize) {
             let written = docs.put(&counter, &body, guard).expect("put");
             guard = written.etag.into();
             say(&format!("counter {writer} {value} {}", written.etag));
+        }
+        if let Some(kept) = kept {
+            let written = kept.put(&counter, &body, Precondition::Any).expect("put");
+            say(&format!("kept {writer} {value} {}", written.etag));
         }
         if value.is_multiple_of(3) {
             let mut batch = store.batch();
