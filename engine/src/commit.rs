@@ -585,6 +585,7 @@ impl Core {
         self.rocks.delete_versions(rows, &start, &end);
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
         self.rocks.delete_meta(rows, &encoding::horizon_key(number));
+        self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }
 
     /// How many writes were committed, and in how many groups, since the store was opened.

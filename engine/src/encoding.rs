@@ -64,6 +64,7 @@
 //! "store"                      StoreRecord
 //! "next-collection"            u32 LE: the next collection number; numbers are never given twice
 //! "collection/" number u32 BE  CollectionRecord
+//! "dropped/" number u32 BE     empty: a dropped collection of which feed rows may be left
 //! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
 //! "horizon/" number u32 BE     the collection's Horizon, two sequences: complete u64 LE, deletes u64 LE
 //! "trim/" age u64 BE ms        the TrimPosition of the collections that keep versions for this long, two sequences:
@@ -317,6 +318,7 @@ pub(crate) fn feed_entry(value: &[u8]) -> Result<FeedEntry<'_>> {
 pub(crate) const STORE_KEY: &[u8] = b"store";
 pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
 pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
+pub(crate) const DROPPED_PREFIX: &[u8] = b"dropped/";
 pub(crate) const EPOCH_PREFIX: &[u8] = b"epoch/";
 pub(crate) const HORIZON_PREFIX: &[u8] = b"horizon/";
 pub(crate) const EXPIRE_PREFIX: &[u8] = b"expire/";
@@ -390,6 +392,14 @@ pub(crate) fn collection_key(number: CollectionNumber) -> Vec<u8> {
 
 pub(crate) fn collection_of_key(key: &[u8]) -> Result<CollectionNumber> {
     suffix(key, COLLECTION_PREFIX).map(u32::from_be_bytes)
+}
+
+pub(crate) fn dropped_key(number: CollectionNumber) -> Vec<u8> {
+    [DROPPED_PREFIX, &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn dropped_of_key(key: &[u8]) -> Result<CollectionNumber> {
+    suffix(key, DROPPED_PREFIX).map(u32::from_be_bytes)
 }
 
 pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
@@ -542,6 +552,8 @@ mod tests {
         assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8, FeedKind::Expired as u8), (1, 3, 4));
 
         assert_eq!(collection_key(7), b"collection/\0\0\0\x07");
+        assert_eq!(dropped_key(7), b"dropped/\0\0\0\x07");
+        assert_eq!(dropped_of_key(&dropped_key(7)).expect("whole"), 7);
         assert_eq!(epoch_key(0x29), b"epoch/\0\0\0\0\0\0\0\x29");
         let store = StoreRecord { format: 1, created_ms: 0x0102 };
         assert_eq!(encode_record(&store).expect("plain"), b"\x01\xfb\x02\x01");

@@ -277,6 +277,7 @@ impl Store {
         // The drop is done; this only gives space back sooner than compaction would.
         let _ = inner.rocks.reclaim_versions(&start, &end);
         collections.by_name.remove(name);
+        inner.signal.wake();
         Ok(true)
     }
 

@@ -21,6 +21,9 @@
 //! back to there. The position on disk never passes such a place, so a crash forgets no version. Cursors of the feed
 //! stop the walk: they need everything that comes after them.
 //!
+//! What a dropped collection left in the feed is swept away by a walk of its own. Nobody holds that back: a collection
+//! is gone for everybody at once.
+//!
 //! # Why readers never see the gap
 //!
 //! Dropping a version that was current at p and superseded at s makes states from p to s - 1 incomplete. Before a step
@@ -37,7 +40,7 @@
 //! * A writer judges at V under the stripe of its document, so the version that is newest at V is not superseded, and
 //!   stays. A tombstone may go, but reads the same as its absence.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::collection::CollectionState;
@@ -57,6 +60,14 @@ const BATCH_DELETIONS: usize = 20_000;
 #[derive(Debug, Default)]
 pub(crate) struct Walks {
     by_age: BTreeMap<u64, Walk>,
+    sweep: Sweep,
+}
+
+/// The walk that takes away the feed rows of dropped collections. It begins anew with each drop, and at opening.
+#[derive(Debug, Default)]
+struct Sweep {
+    numbers: BTreeSet<CollectionNumber>,
+    position: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -108,7 +119,7 @@ impl Walks {
         let walk = |(age, TrimPosition { done, looked })| {
             (age, Walk { position: done, looked, stored: done, ..Walk::default() })
         };
-        Walks { by_age: positions.into_iter().map(walk).collect() }
+        Walks { by_age: positions.into_iter().map(walk).collect(), sweep: Sweep::default() }
     }
 
     /// Lets a collection that kept versions for `from` do so for `to` (`None`: for ever), and returns the row to
@@ -195,7 +206,7 @@ pub(crate) fn step(core: &Core, walks: &mut Walks, now_ms: u64) -> Result<Step> 
             groups.entry(age_ms).or_default().insert(state.number, (state, retention.keep_versions));
         }
     }
-    let mut total = Step::default();
+    let mut total = sweep(core, &mut walks.sweep)?;
     for (age_ms, group) in groups {
         let walk = walks.by_age.entry(age_ms).or_default();
         let step = loop {
@@ -211,6 +222,62 @@ pub(crate) fn step(core: &Core, walks: &mut Walks, now_ms: u64) -> Result<Step> 
         total.due_ms = total.due_ms.into_iter().chain(step.due_ms).min();
     }
     Ok(total)
+}
+
+/// One step of the walk that takes away what dropped collections left in the feed.
+fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
+    let dropped = core.rocks.meta_rows(encoding::DROPPED_PREFIX)?;
+    let numbers = dropped.iter().map(|(key, _)| encoding::dropped_of_key(key)).collect::<Result<BTreeSet<_>>>()?;
+    let mut step = Step::default();
+    if numbers.is_empty() {
+        return Ok(step);
+    }
+    if numbers != sweep.numbers {
+        *sweep = Sweep { numbers, position: 0 };
+    }
+    let last = core.visible().get();
+    let mut rows = Rows::default();
+    let mut cursor = core.rocks.feed(sweep.position + 1);
+    for _ in 0..STEP_ROWS {
+        let row = cursor.row()?;
+        let seq = row.map(|(key, value)| encoding::feed_position(key, value)).transpose()?.map(|row| row.seq);
+        let Some(((_, value), seq)) = row.zip(seq).filter(|&(_, seq)| seq <= last) else {
+            for number in &sweep.numbers {
+                finish_sweep(core, &mut rows, *number)?;
+            }
+            write(core, rows)?;
+            *sweep = Sweep::default();
+            return Ok(step);
+        };
+        if sweep.numbers.contains(&encoding::feed_entry(value)?.collection) {
+            if seq == last {
+                // Its place is needed until there is another commit.
+                step.at_end = true;
+                write(core, rows)?;
+                return Ok(step);
+            }
+            core.rocks.delete_feed(&mut rows, &encoding::feed_key(seq));
+            step.dropped += 1;
+        }
+        sweep.position = seq;
+        cursor.advance();
+    }
+    write(core, rows)?;
+    step.more = true;
+    Ok(step)
+}
+
+/// Takes away what is left of a dropped collection besides versions and feed rows.
+fn finish_sweep(core: &Core, rows: &mut Rows, number: CollectionNumber) -> Result<()> {
+    let prefix = encoding::parked_prefix(number);
+    let mut cursor = core.rocks.expiry(&prefix);
+    while let Some((key, _)) = cursor.row()?.filter(|(key, _)| key.starts_with(&prefix)) {
+        core.rocks.delete_expiry(rows, key);
+        cursor.advance();
+    }
+    core.rocks.delete_meta(rows, &encoding::horizon_key(number));
+    core.rocks.delete_meta(rows, &encoding::dropped_key(number));
+    Ok(())
 }
 
 /// The collections of a walk, with how many superseded versions each keeps.
@@ -435,4 +502,36 @@ fn seek(cursor: &mut Cursor<'_>, prefix: &[u8], seq: u64) {
     let mut key = prefix.to_vec();
     encoding::push_seq(&mut key, seq);
     cursor.seek(&key);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Precondition, Store};
+
+    fn feed_rows(store: &Store) -> Vec<u64> {
+        let mut cursor = store.core().rocks.feed(1);
+        let mut seqs = Vec::new();
+        while let Some((key, value)) = cursor.row().expect("row") {
+            seqs.push(crate::encoding::feed_position(key, value).expect("position").seq);
+            cursor.advance();
+        }
+        seqs
+    }
+
+    #[test]
+    fn a_dropped_collection_leaves_nothing_in_the_feed_but_the_place_of_the_last_commit() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Options::default().background_maintenance(false).open(dir.path().join("store")).expect("open");
+        let (gone, stays) = (store.collection("gone").expect("new"), store.collection("stays").expect("new"));
+        for docs in [&gone, &stays, &gone, &gone] {
+            docs.put("a", "x", Precondition::Any).expect("put");
+        }
+        store.drop_collection("gone").expect("drop");
+        store.run_maintenance().expect("maintenance");
+        assert_eq!(feed_rows(&store), [2, 4]);
+        stays.put("b", "x", Precondition::Any).expect("put");
+        store.run_maintenance().expect("maintenance");
+        assert_eq!(feed_rows(&store), [2, 5]);
+        assert!(store.core().rocks.meta_rows(crate::encoding::DROPPED_PREFIX).expect("read").is_empty());
+    }
 }
