@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use etagdb::{Collection, Durability, Options, Precondition, Retention, ScanRange};
 
+/// For both, and enough for every document, so that the scans compare rows passed over and not disks.
+const CACHE_BYTES: usize = 256 << 20;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 struct Settings {
@@ -51,7 +54,7 @@ fn main() -> Result<(), Failure> {
     let settings = Settings::from_arguments()?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("store");
-    let store = Options::default().durability(Durability::Buffered).open(&path)?;
+    let store = Options::default().durability(Durability::Buffered).cache_bytes(CACHE_BYTES).open(&path)?;
     let docs = store.collection("docs")?;
     docs.set_retention(Retention::age(Duration::from_secs(settings.retention)))?;
     println!(
@@ -158,7 +161,7 @@ fn raw_rocksdb(settings: &Settings, path: &Path) -> Result<(f64, f64), Failure> 
     options.create_if_missing(true);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
     let mut table = rocksdb::BlockBasedOptions::default();
-    table.set_block_cache(&rocksdb::Cache::new_hyper_clock_cache(128 << 20, 0));
+    table.set_block_cache(&rocksdb::Cache::new_hyper_clock_cache(CACHE_BYTES, 0));
     options.set_block_based_table_factory(&table);
     let db = rocksdb::DB::open(&options, path)?;
     for id in 0..settings.documents {

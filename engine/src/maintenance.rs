@@ -251,6 +251,10 @@ impl Core {
         if compacted || at_rest {
             upkeep.dropped = 0;
         }
+        if compacted && at_rest {
+            // The log is kept as long as any family has rows in memory only, and it may well be the largest part.
+            self.rocks.flush()?;
+        }
         if compacted {
             upkeep.compaction_not_before = Some(Instant::now() + begun.elapsed() * COMPACTION_TIME_SHARE);
         }
