@@ -26,8 +26,12 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::with(Options::default())
+    }
+
+    fn with(options: Options) -> Fixture {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(dir.path().join("store")).expect("open");
+        let store = options.open(dir.path().join("store")).expect("open");
         Fixture { store, dir }
     }
 
@@ -37,9 +41,13 @@ impl Fixture {
 
     /// Closes the store and opens it again.
     fn reopen(self) -> Fixture {
+        self.reopen_with(Options::default())
+    }
+
+    fn reopen_with(self, options: Options) -> Fixture {
         let Fixture { store, dir } = self;
         drop(store);
-        let store = Store::open(dir.path().join("store")).expect("reopen");
+        let store = options.open(dir.path().join("store")).expect("reopen");
         Fixture { store, dir }
     }
 }
@@ -74,11 +82,9 @@ struct Timed {
 
 impl Timed {
     fn new() -> Timed {
-        let dir = tempfile::tempdir().expect("temporary directory");
         let clock = TestClock::default();
         clock.set(1_000);
-        let store = Timed::options(&clock).open(dir.path().join("store")).expect("open");
-        Timed { fixture: Fixture { store, dir }, clock }
+        Timed { fixture: Fixture::with(Timed::options(&clock)), clock }
     }
 
     fn options(clock: &TestClock) -> Options {
@@ -86,10 +92,8 @@ impl Timed {
     }
 
     fn reopen(self) -> Timed {
-        let Timed { fixture: Fixture { store, dir }, clock } = self;
-        drop(store);
-        let store = Timed::options(&clock).open(dir.path().join("store")).expect("reopen");
-        Timed { fixture: Fixture { store, dir }, clock }
+        let Timed { fixture, clock } = self;
+        Timed { fixture: fixture.reopen_with(Timed::options(&clock)), clock }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use etagdb::{CommitSeq, Error, Etag, Precondition, Retention, ScanRange, Snapshot};
+use etagdb::{CommitSeq, Error, Etag, Options, Precondition, Retention, ScanRange, Snapshot};
 use proptest::prelude::*;
 
 use crate::Fixture;
@@ -52,6 +52,11 @@ enum Step {
 /// Few ids, so that writes meet; with the bytes that the key encoding treats specially.
 const IDS: [&[u8]; 6] = [b"a", b"a\0", b"a\0\xff", b"ab", b"\0", b"\xff"];
 
+/// Nothing happens that is no step of the history.
+fn options() -> Options {
+    Options::default().background_maintenance(false)
+}
+
 fn guard() -> impl Strategy<Value = Guard> {
     prop_oneof![
         3 => Just(Guard::Any),
@@ -79,7 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..8).prop_map(Step::DropSnapshot),
         3 => (0usize..8).prop_map(Step::ReadSnapshot),
         2 => (0..IDS.len(), 0..IDS.len()).prop_map(|(a, b)| Step::Scan(a, b)),
-        1 => prop::option::of(0u32..3).prop_map(Step::Retain),
+        2 => prop_oneof![4 => Just(Some(0)), 1 => (1u32..3).prop_map(Some), 1 => Just(None)].prop_map(Step::Retain),
         2 => Just(Step::Maintain),
         1 => Just(Step::Reopen),
     ]
@@ -212,7 +217,7 @@ impl Pair {
             Step::Maintain => drop(self.fixture.store.run_maintenance().expect("maintenance")),
             Step::Reopen => {
                 self.snapshots.clear();
-                self.fixture = self.fixture.reopen();
+                self.fixture = self.fixture.reopen_with(options());
             }
         }
         self
@@ -225,7 +230,7 @@ proptest! {
 
     #[test]
     fn histories_agree_with_the_model(steps in prop::collection::vec(step(), 1..50)) {
-        let fixture = Fixture::new();
+        let fixture = Fixture::with(options());
         fixture.collection("docs");
         let mut pair =
             Pair { fixture, state: State::new(), given: Vec::new(), snapshots: Vec::new(), past: Vec::new() };

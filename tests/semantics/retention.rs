@@ -313,13 +313,13 @@ fn plain_reads_never_miss_a_document_that_is_being_updated_and_trimmed() {
                 }
             });
         }
-        let readers: Vec<_> = (0..3)
+        let readers: Vec<_> = (0..6)
             .map(|reader| {
                 let (store, docs, done) = (&store, &docs, &done);
                 scope.spawn(move || {
                     let (mut last, mut reads) = (0, 0u64);
                     while !done.load(Ordering::Relaxed) {
-                        let value: u64 = match reader {
+                        let value: u64 = match reader % 3 {
                             0 => text(docs, "a").expect("never absent").parse().expect("number"),
                             1 => {
                                 let bodies: Vec<_> = docs
