@@ -271,8 +271,8 @@ impl Collection {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] when the collection was dropped; [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and
-    /// [`Error::DiskFull`] when the disk does not do its part.
+    /// [`Error::Invalid`] when the collection was dropped, and inside an [`update`](Collection::update) closure;
+    /// [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         self.store.set_retention(&self.state, retention)
     }
@@ -301,7 +301,8 @@ impl Collection {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a time to live of zero, or when the collection was dropped; [`Error::ReadOnly`],
+    /// [`Error::Invalid`] for a time to live of zero, when the collection was dropped, and inside an
+    /// [`update`](Collection::update) closure; [`Error::ReadOnly`],
     /// [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part.
     pub fn set_ttl(&self, ttl: CollectionTtl) -> Result<()> {
         self.store.set_ttl(&self.state, ttl.to_record()?)

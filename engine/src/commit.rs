@@ -202,6 +202,11 @@ thread_local! {
     static IN_UPDATE: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Refuses what would wait for the stripes that this thread holds, or for somebody who waits for them.
+pub(crate) fn refuse_in_update(message: &str) -> Result<()> {
+    if IN_UPDATE.get() { Err(Error::invalid(message)) } else { Ok(()) }
+}
+
 /// The state of one document while a batch is judged.
 #[derive(Clone)]
 struct Current {
@@ -232,9 +237,7 @@ struct CurrentDocument {
 impl Core {
     /// Carries out a batch: all of it, or none of it.
     pub(crate) fn commit(&self, operations: Vec<Operation<'_>>) -> Result<Vec<Option<Written>>> {
-        if IN_UPDATE.get() {
-            return Err(Error::invalid("a write inside an update closure would wait for itself"));
-        }
+        refuse_in_update("a write inside an update closure would wait for itself")?;
         self.health.check()?;
         let mut results = vec![None; operations.len()];
         let guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
@@ -255,9 +258,7 @@ impl Core {
 
     /// Ends a collection: nothing that is judged later, and nothing queued later, is written to it.
     pub(crate) fn commit_drop(&self, collection: &Arc<CollectionState>) -> Result<()> {
-        if IN_UPDATE.get() {
-            return Err(Error::invalid("a collection cannot be dropped inside an update closure"));
-        }
+        refuse_in_update("a collection cannot be dropped inside an update closure")?;
         self.health.check()?;
         self.submit(Work::Drop(Arc::clone(collection))).map(drop)
     }

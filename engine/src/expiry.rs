@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use crate::batch::{Action, Operation};
 use crate::collection::CollectionState;
+use crate::commit::refuse_in_update;
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, TtlRecord};
 use crate::error::Result;
 use crate::rocks::Rows;
@@ -84,6 +85,7 @@ impl Expiries {
 impl Core {
     pub(crate) fn set_ttl(&self, collection: &CollectionState, ttl: TtlRecord) -> Result<()> {
         // As in `set_retention`.
+        refuse_in_update("a time to live cannot be set inside an update closure")?;
         let mut upkeep = self.upkeep.lock();
         let _collections = self.collections.lock();
         collection.check_live()?;

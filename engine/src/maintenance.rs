@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::commit::refuse_in_update;
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiries};
 use crate::store::Core;
@@ -25,11 +26,11 @@ const REST: Duration = Duration::from_secs(5);
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Below this many deletions a compaction is not worth its while.
-const WORTHWHILE_DELETIONS: u64 = 10_000;
+const WORTHWHILE_DELETIONS: u64 = 1_000;
 /// A compaction rewrites everything, so it waits until deletions are one in this many rows ...
 const BUSY_SHARE: u64 = 3;
 /// ... or, in a store at rest, one in this many: nobody will pay for them again.
-const REST_SHARE: u64 = 20;
+const REST_SHARE: u64 = 100;
 /// Of the time, at most one part in this many goes to compactions.
 const COMPACTION_TIME_SHARE: u32 = 8;
 
@@ -195,7 +196,7 @@ fn work(core: &Core) {
                 let compacted = core.compact(&mut upkeep, at_rest);
                 let due = step.due_ms.map(|due| Duration::from_millis(due.saturating_sub(core.now_ms())));
                 let retry = (step.held || compacted.is_err()).then_some(RETRY);
-                let rest = (!at_rest && upkeep.dropped > 0).then_some(REST);
+                let rest = (upkeep.dropped > 0).then_some(REST);
                 [due, retry, rest].into_iter().flatten().min().map(|time| time.clamp(PAUSE, SLEEP_MAX))
             }
         };
@@ -235,7 +236,7 @@ impl Core {
     /// Gives disk space back where enough was dropped.
     fn compact(&self, upkeep: &mut Upkeep, at_rest: bool) -> Result<()> {
         let too_early = upkeep.compaction_not_before.is_some_and(|time| Instant::now() < time);
-        if upkeep.dropped == 0 || (too_early && !at_rest) || self.signal.stopped() {
+        if upkeep.dropped == 0 || too_early || self.signal.stopped() {
             return Ok(());
         }
         let share = if at_rest { REST_SHARE } else { BUSY_SHARE };
@@ -263,6 +264,7 @@ impl Core {
 
     /// Does everything that is due now, on this thread.
     pub(crate) fn run_maintenance(&self) -> Result<Maintained> {
+        refuse_in_update("maintenance inside an update closure would wait for it")?;
         let mut maintained = Maintained::default();
         loop {
             self.health.check()?;
@@ -272,6 +274,7 @@ impl Core {
             maintained.expired += step.done.expired;
             maintained.dropped += step.done.dropped;
             if !step.more && step.done == Maintained::default() {
+                upkeep.compaction_not_before = None;
                 self.compact(&mut upkeep, true)?;
                 return Ok(maintained);
             }

@@ -337,8 +337,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part;
-    /// [`Error::Corruption`] and [`Error::Io`] when what is stored cannot be read.
+    /// [`Error::Invalid`] inside an [`update`](Collection::update) closure; [`Error::ReadOnly`],
+    /// [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part; [`Error::Corruption`] and
+    /// [`Error::Io`] when what is stored cannot be read.
     pub fn run_maintenance(&self) -> Result<Maintained> {
         self.inner.run_maintenance()
     }

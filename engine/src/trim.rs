@@ -44,6 +44,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::collection::CollectionState;
+use crate::commit::refuse_in_update;
 use crate::encoding::{self, CollectionNumber, FeedEntry, FeedKind, Horizon, TrimPosition, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::retention::{self, Chain, Retention, Row};
@@ -174,6 +175,7 @@ impl Walk {
 
 impl Core {
     pub(crate) fn set_retention(&self, collection: &CollectionState, retention: Retention) -> Result<()> {
+        refuse_in_update("retention cannot be set inside an update closure")?;
         // In this order, as the background work takes them. The second is held throughout, so that a drop of the
         // collection comes wholly before or after.
         let mut upkeep = self.upkeep.lock();

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use etagdb::{Collection, CommitSeq, Error, Options, PinKind, Precondition, Retention, ScanRange, Store};
+use etagdb::{
+    Change, Collection, CollectionTtl, CommitSeq, Error, Options, PinKind, Precondition, Retention, ScanRange, Store,
+};
 
 use crate::{Timed, text};
 
@@ -266,6 +268,19 @@ fn stats_say_what_pins_the_past_and_since_when() {
     assert_eq!(pins[1].seq, second);
     drop((snapshot, newer));
     assert_eq!(store.stats().pins, []);
+}
+
+#[test]
+fn settings_and_maintenance_are_refused_inside_an_update_closure() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    let update = docs.update("a", |_| {
+        assert!(matches!(docs.set_retention(seconds(0)), Err(Error::Invalid(_))));
+        assert!(matches!(docs.set_ttl(CollectionTtl::Off), Err(Error::Invalid(_))));
+        assert!(matches!(timed.fixture.store.run_maintenance(), Err(Error::Invalid(_))));
+        Ok(Change::Keep)
+    });
+    update.expect("update");
 }
 
 #[test]
