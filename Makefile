@@ -6,7 +6,7 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit sdk bench
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk bench
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -18,7 +18,7 @@ build: tools ## compile the server
 	@echo "building etagdb; the first time this compiles RocksDB, which takes about ten minutes on four cores"
 	$(CARGO) build --release --locked --workspace
 
-test: tools fmt clippy doc unit ## all that must pass: formatting, lints, documentation, unit, crash, protocol and SDK tests
+test: tools fmt clippy doc unit examples ## all that must pass: formatting, lints, documentation, unit, crash, protocol and SDK tests
 
 tools: ## install what compiling RocksDB needs and is missing
 	@scripts/install-tools.sh
@@ -35,6 +35,11 @@ doc:
 # The SDK programs are run by the protocol tests, against the binary that `build` made.
 unit: build sdk
 	ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace
+
+examples: unit
+	@for example in inventory bank job_queue audit; do \
+	  echo "example $$example"; $(CARGO) run --release --locked --quiet --example $$example || exit 1; \
+	done
 
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null

@@ -1,18 +1,20 @@
 //! A process that writes to a store until it is killed, and says on standard output what was acknowledged.
 //!
-//! `crash-child DIR DURABILITY ROUND`: four writers, each with its own counter document that it takes from etag to
-//! etag, each third step as a batch over a pair of documents and every tenth as a delete and re-creation. One line is
-//! printed, in one write, after each acknowledgement:
+//! `crash-child DIR DURABILITY [trimming | checkpoints PARENT]`: four writers, each with its own counter document that
+//! it takes from etag to etag, each third step as a batch over a pair of documents and every tenth as a delete and
+//! re-creation. One line is printed, in one write, after each acknowledgement:
 //!
 //! ```text
 //! ready
 //! counter WRITER VALUE ETAG
 //! pair WRITER VALUE ETAG-OF-LEFT ETAG-OF-RIGHT
+//! checkpoint NUMBER NEWEST-COMMIT
 //! kept WRITER VALUE ETAG
 //! ```
 //!
-//! With a third argument `trimming`, nothing superseded is kept of these documents, and each step also writes the
-//! `kept` line's document to a collection that keeps everything.
+//! `checkpoint` only with `checkpoints PARENT`: they are then made in that directory, one after the other. `kept` only
+//! with `trimming`: nothing superseded is then kept of the documents above, and each step also writes the document of
+//! the `kept` line, to a collection that keeps everything.
 
 use std::io::Write;
 use std::time::Duration;
@@ -32,12 +34,14 @@ fn main() {
     };
     let store = Options::default().durability(durability).open(dir).expect("open");
     let docs = store.collection("docs").expect("collection");
-    let kept = (arguments.next().as_deref() == Some("trimming")).then(|| {
+    let mode = arguments.next();
+    let kept = (mode.as_deref() == Some("trimming")).then(|| {
         docs.set_retention(Retention::age(Duration::ZERO)).expect("retention");
         let kept = store.collection("kept").expect("collection");
         kept.set_retention(Retention::FOREVER).expect("retention");
         kept
     });
+    let checkpoints = (mode.as_deref() == Some("checkpoints")).then(|| arguments.next().expect("a directory"));
     say("ready");
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -52,14 +56,24 @@ fn main() {
                 }
             });
         }
+        for number in 0.. {
+            let Some(checkpoints) = &checkpoints else { break };
+            let newest = store.checkpoint(format!("{checkpoints}/{number}")).expect("checkpoint");
+            say(&format!("checkpoint {number} {newest}"));
+        }
     });
 }
 
 fn write_for_ever(store: &Store, docs: &Collection, kept: Option<&Collection>, writer: usize) {
     let counter = format!("counter {writer}");
-    let (left, right) = (format!("left {writer}"), format!("right {writer}"));
+    let left = format!("left {writer}");
     let current = docs.get(&counter).expect("get");
     let mut value: u64 = current.as_ref().map_or(0, |d| String::from_utf8_lossy(&d.body).parse().expect("number"));
+    // A life may have ended between the counter and its pair.
+    let pair = docs.get(&left).expect("get").map_or(0, |d| String::from_utf8_lossy(&d.body).parse().expect("number"));
+    if value.is_multiple_of(3) && pair < value {
+        write_pair(store, docs, writer, value);
+    }
     let mut guard = current.map_or(Precondition::Absent, |d| Precondition::Match(d.etag));
     loop {
         value += 1;
@@ -81,12 +95,18 @@ fn write_for_ever(store: &Store, docs: &Collection, kept: Option<&Collection>, w
             say(&format!("kept {writer} {value} {}", written.etag));
         }
         if value.is_multiple_of(3) {
-            let mut batch = store.batch();
-            batch.put(docs, &left, &body, Precondition::Any).put(docs, &right, &body, Precondition::Any);
-            let etags: Vec<_> = batch.commit().expect("commit").into_iter().flatten().map(|w| w.etag).collect();
-            say(&format!("pair {writer} {value} {} {}", etags[0], etags[1]));
+            write_pair(store, docs, writer, value);
         }
     }
+}
+
+fn write_pair(store: &Store, docs: &Collection, writer: usize, value: u64) {
+    let body = value.to_string();
+    let mut batch = store.batch();
+    batch.put(docs, format!("left {writer}"), &body, Precondition::Any);
+    batch.put(docs, format!("right {writer}"), &body, Precondition::Any);
+    let etags: Vec<_> = batch.commit().expect("commit").into_iter().flatten().map(|w| w.etag).collect();
+    say(&format!("pair {writer} {value} {} {}", etags[0], etags[1]));
 }
 
 /// Prints a line in one write, so that a kill cuts between lines. A closed pipe means that the parent is gone.

@@ -15,13 +15,14 @@ pub const MAX_BATCH_OPERATIONS: usize = 100_000;
 /// Most bytes of ids and bodies in one batch.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024 * 1024;
 
-/// What an [`update`](WriteBatch::update) closure wants done with the document it was shown.
+/// What an [`update`](WriteBatch::update) closure wants done with the document it was shown. `B` is what it hands back
+/// as the new body: bytes, or a value in a [`TypedCollection`](crate::TypedCollection).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Change<B = Vec<u8>> {
     /// Write this body, whether the document exists or not.
-    Put(Vec<u8>),
+    Put(B),
     /// The same, with options: how long the document is to live.
-    PutWith(Vec<u8>, PutOptions),
+    PutWith(B, PutOptions),
     /// Delete the document; nothing is written when there is none.
     Delete,
     /// Leave everything as it is.
@@ -81,6 +82,17 @@ pub(crate) struct Operation<'a> {
     pub(crate) id: Vec<u8>,
     pub(crate) prefix: Vec<u8>,
     pub(crate) action: Action<'a>,
+}
+
+impl Operation<'_> {
+    /// Bytes of its id and body.
+    pub(crate) fn bytes(&self) -> usize {
+        let body = match &self.action {
+            Action::Put(body, ..) => body.len(),
+            Action::Delete(_) | Action::Check(_) | Action::Update(_) | Action::Expire(_) => 0,
+        };
+        self.id.len() + body
+    }
 }
 
 pub(crate) type UpdateFn<'a> = Box<dyn FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a>;
@@ -188,7 +200,7 @@ impl<'a> WriteBatch<'a> {
         if let Some(message) = self.invalid {
             return Err(Error::Invalid(message));
         }
-        self.store.commit(self.operations)
+        self.store.commit(self.operations, None)
     }
 
     fn add(&mut self, collection: &Collection, id: &[u8], action: Action<'a>) -> &mut Self {

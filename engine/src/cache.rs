@@ -112,6 +112,14 @@ impl VersionCache {
         shard.versions.insert(prefix.into(), self.entry(seq, header, body));
     }
 
+    /// Forgets a document of which version `seq` was just written. In place of [`written`](VersionCache::written).
+    pub(crate) fn superseded(&self, prefix: &[u8], seq: u64) {
+        let Some(shard) = self.shard(prefix) else { return };
+        let mut shard = shard.lock();
+        shard.last_write = seq;
+        shard.versions.remove(prefix);
+    }
+
     /// Reads that were answered here, and reads that were not, since the store was opened.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
@@ -158,6 +166,15 @@ mod tests {
         assert_eq!(seq(&cache, 2), Some(2));
         cache.offer(b"a", 2, 2, header(), &Bytes::from("new"));
         assert_eq!(seq(&cache, 2), Some(2));
+    }
+
+    #[test]
+    fn a_superseded_version_is_gone_and_not_brought_back() {
+        let cache = VersionCache::new(1 << 20);
+        cache.written(b"a", 1, header(), &Bytes::from("old"));
+        cache.superseded(b"a", 2);
+        cache.offer(b"a", 1, 1, header(), &Bytes::from("old"));
+        assert_eq!(seq(&cache, 2), None);
     }
 
     #[test]

@@ -41,13 +41,20 @@ pub(crate) struct CollectionState {
     /// Raised before the deletions that make it true are written; see `trim`.
     complete: AtomicU64,
     deletes: AtomicU64,
+    last_change: AtomicU64,
 }
 
 /// As `Inner`: no panic of a caller's closure leaves anything here half done.
 impl RefUnwindSafe for CollectionState {}
 
 impl CollectionState {
-    pub(crate) fn new(number: CollectionNumber, record: CollectionRecord, horizon: Horizon) -> CollectionState {
+    /// `last_change`: no commit after it has changed the collection.
+    pub(crate) fn new(
+        number: CollectionNumber,
+        record: CollectionRecord,
+        horizon: Horizon,
+        last_change: u64,
+    ) -> CollectionState {
         CollectionState {
             number,
             name: record.name,
@@ -57,6 +64,7 @@ impl CollectionState {
             ttl: AtomicU64::new(record.ttl.to_number()),
             complete: AtomicU64::new(horizon.complete),
             deletes: AtomicU64::new(horizon.deletes),
+            last_change: AtomicU64::new(last_change),
         }
     }
 
@@ -101,8 +109,12 @@ impl CollectionState {
         self.deletes.fetch_max(horizon.deletes, Ordering::SeqCst);
     }
 
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn check_live(&self) -> Result<()> {
-        if self.dropped.load(Ordering::SeqCst) { Err(self.dropped_error()) } else { Ok(()) }
+        if self.is_dropped() { Err(self.dropped_error()) } else { Ok(()) }
     }
 
     pub(crate) fn dropped_error(&self) -> Error {
@@ -111,6 +123,18 @@ impl CollectionState {
 
     pub(crate) fn mark_dropped(&self) {
         self.dropped.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes that a group of commits up to `seq` changed the collection. Called by one leader at a time, in ascending
+    /// order, before the group becomes visible.
+    pub(crate) fn note_change(&self, seq: u64) {
+        // Whoever sees the group as visible has synchronised with its publication, and so with this.
+        self.last_change.store(seq, Ordering::Release);
+    }
+
+    /// No visible commit after this one has changed the collection.
+    pub(crate) fn last_change(&self) -> u64 {
+        self.last_change.load(Ordering::Acquire)
     }
 }
 
@@ -121,6 +145,10 @@ impl Collection {
 
     pub(crate) fn state(&self) -> &Arc<CollectionState> {
         &self.state
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Inner> {
+        &self.store
     }
 
     pub(crate) fn belongs_to(&self, store: &Arc<Inner>) -> bool {
@@ -144,6 +172,15 @@ impl Collection {
     /// [`Error::Io`] when it cannot be read.
     pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Document>> {
         self.store.get(&self.state, id.as_ref())
+    }
+
+    /// Reads the current version of document `id` from the document cache alone: no input or output, and no waiting.
+    /// For callers that must not block, such as an event loop.
+    ///
+    /// What is returned is what [`get`](Collection::get) would return. `None` says only that it is not in memory:
+    /// whether there is such a document, `get` knows.
+    pub fn get_cached(&self, id: impl AsRef<[u8]>) -> Option<Document> {
+        self.store.get_cached(&self.state, id.as_ref())
     }
 
     /// Writes `body` as the new version of document `id` if `precondition` holds.
@@ -246,7 +283,8 @@ impl Collection {
         commit_one(batch)
     }
 
-    /// Reads the current versions of the documents in `range`, in byte order of their ids, from a snapshot taken now.
+    /// Reads the current versions of the documents in `range`, in byte order of their ids or
+    /// [backwards](ScanRange::reverse), from a snapshot taken now.
     ///
     /// # Errors
     ///

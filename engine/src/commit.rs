@@ -13,6 +13,9 @@
 //!    writer that has queued meanwhile to lead the next group. With an empty queue the leadership lapses: a lone
 //!    writer never hands over to another thread.
 //!
+//! A transaction's batch brings along what it read elsewhere. The leader, whose place in the commit order is the
+//! transaction's, refuses it if any of that has changed since (see `reads`); the others of the group go on.
+//!
 //! # Why it is right
 //!
 //! * *Judge and write are one atomic step.* Between the judgement and the publication nobody else can write the same
@@ -52,7 +55,8 @@ use crate::collection::CollectionState;
 use crate::document::{Document, Written};
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
-use crate::rocks::Rows;
+use crate::reads::{Reads, Validator};
+use crate::rocks::{Reader, Rows};
 use crate::store::Core;
 use crate::ttl::{DocumentTtl, NEVER_MS};
 use crate::{CommitSeq, Etag, Precondition};
@@ -81,14 +85,15 @@ struct Submission {
 }
 
 enum Work {
-    Writes(Vec<JudgedWrite>),
+    /// A batch; and, of a transaction, what it read and did not write.
+    Writes(Vec<JudgedWrite>, Option<Reads>),
     Drop(Arc<CollectionState>),
 }
 
 impl Work {
     fn bytes(&self) -> usize {
         match self {
-            Work::Writes(writes) => writes.iter().map(|write| write.body.len()).sum(),
+            Work::Writes(writes, _) => writes.iter().map(|write| write.body.len()).sum(),
             Work::Drop(_) => 0,
         }
     }
@@ -112,6 +117,8 @@ struct JudgedWrite {
     replaced: Option<Origin>,
     /// `None`: this write makes the document.
     created: Option<Origin>,
+    /// Whether it is a batch of its own, whatever else it is submitted with.
+    alone: bool,
 }
 
 impl JudgedWrite {
@@ -135,6 +142,7 @@ impl JudgedWrite {
             previous: Origin::Stored(expired.seq),
             replaced: Some(Origin::Stored(expired.seq)),
             created: Some(expired.created),
+            alone: false,
         }
     }
 
@@ -202,6 +210,8 @@ thread_local! {
     static IN_UPDATE: Cell<bool> = const { Cell::new(false) };
 }
 
+const WAITS_FOR_ITSELF: &str = "a write inside an update closure would wait for itself";
+
 /// Refuses what would wait for the stripes that this thread holds, or for somebody who waits for them.
 pub(crate) fn refuse_in_update(message: &str) -> Result<()> {
     if IN_UPDATE.get() { Err(Error::invalid(message)) } else { Ok(()) }
@@ -235,18 +245,20 @@ struct CurrentDocument {
 }
 
 impl Core {
-    /// Carries out a batch: all of it, or none of it.
-    pub(crate) fn commit(&self, operations: Vec<Operation<'_>>) -> Result<Vec<Option<Written>>> {
-        refuse_in_update("a write inside an update closure would wait for itself")?;
+    /// Carries out a batch: all of it, or none of it. Given what a transaction read, only if nothing of that has
+    /// changed when the batch gets its place in the commit order.
+    pub(crate) fn commit(&self, operations: Vec<Operation<'_>>, reads: Option<Reads>) -> Result<Vec<Option<Written>>> {
+        refuse_in_update(WAITS_FOR_ITSELF)?;
         self.health.check()?;
         let mut results = vec![None; operations.len()];
         let guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
-        let writes = self.judge(operations)?;
-        if writes.is_empty() {
+        let mut writes = Vec::with_capacity(operations.len());
+        self.judge(operations, &mut writes)?;
+        if writes.is_empty() && reads.is_none() {
             return Ok(results);
         }
         let positions: Vec<Option<usize>> = writes.iter().map(|write| write.position).collect();
-        let written = self.submit(Work::Writes(writes))?;
+        let written = self.submit(Work::Writes(writes, reads))?;
         drop(guards);
         for (position, written) in positions.into_iter().zip(written) {
             if let Some(position) = position {
@@ -256,6 +268,31 @@ impl Core {
         Ok(results)
     }
 
+    /// Carries out each operation as a batch of its own, in order, up to the first that fails; all that come before it
+    /// share one write to disk. Returns what was written, and what failed.
+    pub(crate) fn commit_each(&self, operations: Vec<Operation<'_>>) -> (Vec<Written>, Result<()>) {
+        if let Err(error) = refuse_in_update(WAITS_FOR_ITSELF).and_then(|()| self.health.check()) {
+            return (Vec::new(), Err(error));
+        }
+        let _guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
+        let mut writes = Vec::with_capacity(operations.len());
+        let judged = self.judge(operations, &mut writes);
+        if writes.is_empty() {
+            return (Vec::new(), judged);
+        }
+        for write in &mut writes {
+            write.alone = true;
+        }
+        let asked: Vec<bool> = writes.iter().map(|write| write.position.is_some()).collect();
+        match self.submit(Work::Writes(writes, None)) {
+            Ok(written) => {
+                let written = asked.into_iter().zip(written).filter(|&(asked, _)| asked);
+                (written.map(|(_, written)| written).collect(), judged)
+            }
+            Err(error) => (Vec::new(), Err(error)),
+        }
+    }
+
     /// Ends a collection: nothing that is judged later, and nothing queued later, is written to it.
     pub(crate) fn commit_drop(&self, collection: &Arc<CollectionState>) -> Result<()> {
         refuse_in_update("a collection cannot be dropped inside an update closure")?;
@@ -263,11 +300,13 @@ impl Core {
         self.submit(Work::Drop(Arc::clone(collection))).map(drop)
     }
 
-    /// The writes that the operations come to, in order; or the first reason why they may not happen.
-    fn judge(&self, operations: Vec<Operation<'_>>) -> Result<Vec<JudgedWrite>> {
-        let mut writes: Vec<JudgedWrite> = Vec::with_capacity(operations.len());
-        // A batch of one needs no memory of its earlier operations.
-        let remember = operations.len() > 1;
+    /// Adds to `writes` what the operations come to, in order, up to the first that may not happen; that one is the
+    /// error.
+    fn judge(&self, operations: Vec<Operation<'_>>, writes: &mut Vec<JudgedWrite>) -> Result<()> {
+        // A batch that has no document twice needs no memory of its earlier operations.
+        let remember = has_document_twice(&operations);
+        // Made under the stripes of all these documents, so nobody changes them after what it sees.
+        let mut reader = None;
         let mut seen: HashMap<Vec<u8>, Current> = HashMap::new();
         // One moment for all operations, and the clock is asked only if some document can expire.
         let now = LazyCell::new(|| self.now_ms());
@@ -277,13 +316,13 @@ impl Core {
             let with_body = matches!(action, Action::Update(_));
             let mut current = match seen.get(&prefix) {
                 Some(current) => current.clone(),
-                None => self.load(&collection, &prefix, with_body, &now)?,
+                None => self.load(&mut reader, &collection, &prefix, with_body, &now)?,
             };
             if with_body
                 && let Some(document) = &mut current.document
                 && document.body.is_none()
             {
-                let loaded = self.load(&collection, &prefix, true, &now)?;
+                let loaded = self.load(&mut reader, &collection, &prefix, true, &now)?;
                 document.body = loaded.document.and_then(|document| document.body);
             }
             let etag = current.document.as_ref().map(|document| document.etag);
@@ -370,20 +409,22 @@ impl Core {
                 previous: current.newest,
                 replaced: created.map(|_| current.newest),
                 created,
+                alone: false,
             });
         }
-        Ok(writes)
+        Ok(())
     }
 
     /// The newest visible state of a document, as it is at `now`.
-    fn load(
-        &self,
+    fn load<'a>(
+        &'a self,
+        reader: &mut Option<Reader<'a>>,
         collection: &CollectionState,
         prefix: &[u8],
         with_body: bool,
         now: &impl Deref<Target = u64>,
     ) -> Result<Current> {
-        let Some(version) = self.newest(prefix, self.visible().get(), with_body)? else {
+        let Some(version) = self.newest_by(reader, prefix, self.visible().get(), with_body)? else {
             return Ok(Current { newest: Origin::Stored(0), document: None, expired: None });
         };
         let created = Origin::Stored(created_seq(version.seq, &version.header));
@@ -470,20 +511,29 @@ impl Core {
         let mut next = first;
         let mut dropped: Vec<CollectionNumber> = Vec::new();
         let mut results = Vec::with_capacity(group.len());
+        let reads = group.iter().filter_map(|submission| match &submission.work {
+            Work::Writes(_, reads) => reads.as_ref(),
+            Work::Drop(_) => None,
+        });
+        let mut validator = Validator::new(self, reads, clock.last_assigned);
         for submission in group {
             let result = match &submission.work {
-                Work::Writes(writes) => {
+                Work::Writes(writes, reads) => {
                     let gone = |write: &&JudgedWrite| {
                         write.collection.check_live().is_err() || dropped.contains(&write.collection.number)
                     };
-                    match writes.iter().find(gone) {
+                    let valid = match writes.iter().find(gone) {
                         Some(write) => Err(write.collection.dropped_error()),
-                        None => {
-                            let written = self.encode(&mut rows, writes, next, time_ms, epoch.number);
-                            next += writes.len() as u64;
-                            Ok(written)
+                        None => reads.as_ref().map_or(Ok(()), |reads| validator.check(reads, &dropped)),
+                    };
+                    valid.map(|()| {
+                        let written = self.encode(&mut rows, writes, next, time_ms, epoch.number);
+                        next += writes.len() as u64;
+                        for (write, written) in writes.iter().zip(&written) {
+                            validator.note(&write.prefix, written.seq, write.kind, written.etag);
                         }
-                    }
+                        written
+                    })
                 }
                 Work::Drop(collection) if collection.check_live().is_err() => Err(collection.dropped_error()),
                 Work::Drop(collection) => {
@@ -504,7 +554,8 @@ impl Core {
         clock.last_assigned = next - 1;
         if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
             let fail = self.health.after_failed_write(error);
-            return results.into_iter().map(|result| result.and_then(|_| Err(fail()))).collect();
+            // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
+            return results.into_iter().map(|_| Err(fail())).collect();
         }
         clock.last_time_ms = time_ms;
         self.raise_time(time_ms);
@@ -514,8 +565,11 @@ impl Core {
         for (submission, result) in group.iter().zip(&results) {
             match (&submission.work, result) {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
-                (Work::Writes(writes), Ok(written)) => self.cache_written(writes, written),
-                (Work::Writes(_), Err(_)) => {}
+                (Work::Writes(writes, _), Ok(written)) => {
+                    self.cache_written(writes, written);
+                    writes.iter().for_each(|write| write.collection.note_change(next - 1));
+                }
+                (Work::Writes(..), Err(_)) => {}
             }
         }
         self.queue.groups.fetch_add(1, Ordering::Relaxed);
@@ -551,8 +605,13 @@ impl Core {
                 (VersionKind::Document, None) => FeedKind::Created,
                 (VersionKind::Document, Some(_)) => FeedKind::Replaced,
             };
-            let last = index + 1 == writes.len();
-            let feed = encoding::feed_value(kind, last, &header, write.collection.number, &write.id);
+            // A batch has at most `MAX_BATCH_OPERATIONS` writes, and as many expiries, so the rest of it always fits.
+            let rest = match write.alone {
+                false => (writes.len() - index - 1) as u32,
+                // The commit of an expiry belongs to the write that found it.
+                true => u32::from(write.position.is_none()),
+            };
+            let feed = encoding::feed_value(kind, rest, &header, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
 
             results.push(Written {
@@ -573,6 +632,11 @@ impl Core {
     fn cache_written(&self, writes: &[JudgedWrite], written: &[Written]) {
         let start = written.first().map_or(0, |first| first.seq.get());
         for (write, written) in writes.iter().zip(written) {
+            // A load would wash out what is asked for again and again.
+            if write.alone {
+                self.cache.superseded(&write.prefix, written.seq.get());
+                continue;
+            }
             let header = write.header(start, written.time_ms);
             self.cache.written(&write.prefix, written.seq.get(), header, &write.body);
             if let Some(ttl_ms) = header.ttl_ms {
@@ -593,6 +657,15 @@ impl Core {
     pub(crate) fn commit_counts(&self) -> (u64, u64) {
         (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed))
     }
+}
+
+fn has_document_twice(operations: &[Operation<'_>]) -> bool {
+    if operations.len() < 2 {
+        return false;
+    }
+    let mut prefixes: Vec<&[u8]> = operations.iter().map(|operation| &operation.prefix[..]).collect();
+    prefixes.sort_unstable();
+    prefixes.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The sequence that made a document, from one of its versions.

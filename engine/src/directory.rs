@@ -1,5 +1,5 @@
-//! The store's directory: who holds it, and whether it is ours. Owns the `FORMAT` and `LOCK` files; knows nothing of
-//! what RocksDB keeps beside them.
+//! The store's directory: who holds it, whether it is ours, and whether it is complete. Owns the `FORMAT`,
+//! `UNFINISHED` and `LOCK` files; knows nothing of what RocksDB keeps beside them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,21 +8,38 @@ use std::path::{Path, PathBuf};
 use crate::encoding;
 use crate::error::{Error, Result};
 
-/// A directory that this handle, and nobody else, has open.
+const FORMAT_FILE: &str = "FORMAT";
+const UNFINISHED_FILE: &str = "UNFINISHED";
+const LOCK_FILE: &str = "LOCK";
+const ROCKS_DIR: &str = "rocksdb";
+
+/// A directory that this handle has open: alone for writing, or together with other readers.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// Held for its lock: the operating system releases it when the file is closed, also when the process dies.
-    _lock: File,
+    /// Held for its lock. `None` for a reader where no lock file can be made.
+    lock: Option<File>,
     is_new: bool,
 }
 
+impl Drop for Directory {
+    /// Releases the lock by name. Closing the file is not enough: the lock belongs to the open file, which a child
+    /// process shares from its fork until its exec, when this process starts one at this moment. (When the process
+    /// dies the operating system releases it.)
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
+    }
+}
+
 impl Directory {
-    /// Takes the directory and checks what it holds.
+    /// Takes the directory for writing and checks what it holds.
     pub(crate) fn open(path: &Path, create_if_missing: bool) -> Result<Directory> {
         if read_format(path)?.is_none() {
+            refuse_unfinished(path)?;
             if !create_if_missing {
-                return Err(Error::Invalid(format!("there is no store in {}", path.display())));
+                return Err(no_store(path));
             }
             refuse_foreign(path)?;
             fs::create_dir_all(path).map_err(|error| describe(path, error))?;
@@ -30,14 +47,21 @@ impl Directory {
         let lock = take_lock(path)?;
         // Read again under the lock: another process may have finished creating it meanwhile.
         let format = read_format(path)?;
-        if let Some(found) = &format
-            && *found != encoding::format_file().into_bytes()
-        {
-            let found = String::from_utf8_lossy(found);
-            let found = found.trim().strip_prefix("etagdb format ").unwrap_or(found.trim()).chars().take(40).collect();
-            return Err(Error::UnknownFormat { path: path.to_owned(), found });
+        if let Some(found) = &format {
+            check_format(path, found)?;
         }
-        Ok(Directory { path: path.to_owned(), _lock: lock, is_new: format.is_none() })
+        Ok(Directory { path: path.to_owned(), lock: Some(lock), is_new: format.is_none() })
+    }
+
+    /// Takes the directory of a complete store for reading, together with other readers. Creates nothing but the lock
+    /// file, and not even that where it cannot.
+    pub(crate) fn open_shared(path: &Path) -> Result<Directory> {
+        let Some(format) = read_format(path)? else {
+            refuse_unfinished(path)?;
+            return Err(no_store(path));
+        };
+        check_format(path, &format)?;
+        Ok(Directory { path: path.to_owned(), lock: share_lock(path)?, is_new: false })
     }
 
     /// Whether there is no complete store here yet: nothing was ever acknowledged from it.
@@ -46,7 +70,7 @@ impl Directory {
     }
 
     pub(crate) fn rocks_path(&self) -> PathBuf {
-        self.path.join("rocksdb")
+        self.path.join(ROCKS_DIR)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -60,13 +84,8 @@ impl Directory {
             let mut file = File::create(&temporary)?;
             file.write_all(encoding::format_file().as_bytes())?;
             file.sync_all()?;
-            fs::rename(&temporary, self.path.join("FORMAT"))?;
-            File::open(&self.path)?.sync_all()?;
-            // The directory's own name must survive a power cut too.
-            match self.path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-                _ => File::open(".")?.sync_all(),
-            }
+            fs::rename(&temporary, self.path.join(FORMAT_FILE))?;
+            sync_names(&self.path)
         };
         write().map_err(|error| describe(&temporary, error))?;
         self.is_new = false;
@@ -74,8 +93,120 @@ impl Directory {
     }
 }
 
+/// A directory that is being made into a copy of a store.
+///
+/// From its first moment to its last it holds the file `UNFINISHED`, which becomes `FORMAT` by being renamed: a copy
+/// that a crash cuts short is not mistaken for a store, nor for the beginnings of one. Dropped unfinished, it removes
+/// what it made.
+#[derive(Debug)]
+pub(crate) struct Construction {
+    path: PathBuf,
+    /// Whether the directory itself goes with what is in it when this fails.
+    made_directory: bool,
+    finished: bool,
+}
+
+impl Construction {
+    /// Begins in a directory that does not exist yet, or (if `empty_is_fine`) in an empty one.
+    pub(crate) fn begin(path: &Path, empty_is_fine: bool) -> Result<Construction> {
+        if let Some(parent) = path.parent()
+            && !parent.as_os_str().is_empty()
+        {
+            fs::create_dir_all(parent).map_err(|error| describe(parent, error))?;
+        }
+        let made_directory = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+                if !(empty_is_fine && is_empty()) {
+                    let state = if empty_is_fine { "is not an empty directory" } else { "exists already" };
+                    return Err(Error::Invalid(format!("{} {state}; name a new directory", path.display())));
+                }
+                false
+            }
+            Err(error) => return Err(describe(path, error)),
+        };
+        let mark = path.join(UNFINISHED_FILE);
+        let write = || -> std::io::Result<()> {
+            // Made anew, so that of two who begin in one empty directory one fails.
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&mark)?;
+            file.write_all(encoding::format_file().as_bytes())?;
+            file.sync_all()?;
+            File::open(path)?.sync_all()
+        };
+        write().map_err(|error| describe(&mark, error))?;
+        Ok(Construction { path: path.to_owned(), made_directory, finished: false })
+    }
+
+    pub(crate) fn rocks_path(&self) -> PathBuf {
+        self.path.join(ROCKS_DIR)
+    }
+
+    /// Makes it a store, durably. Everything in it must be on disk by now.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let finish = || -> std::io::Result<()> {
+            // The names of what was made come before the name that says it is all there.
+            File::open(&self.path)?.sync_all()?;
+            fs::rename(self.path.join(UNFINISHED_FILE), self.path.join(FORMAT_FILE))?;
+            sync_names(&self.path)
+        };
+        finish().map_err(|error| describe(&self.path, error))?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Construction {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // What cannot be removed says of itself that it is unfinished, as long as the mark goes last.
+        let removed = fs::remove_dir_all(self.path.join(ROCKS_DIR));
+        if removed.is_ok() || removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            let _ = fs::remove_file(self.path.join(UNFINISHED_FILE));
+            if self.made_directory {
+                let _ = fs::remove_dir(&self.path);
+            }
+        }
+    }
+}
+
+/// Makes the names in a directory durable, and its own name.
+fn sync_names(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+fn no_store(path: &Path) -> Error {
+    Error::Invalid(format!("there is no store in {}", path.display()))
+}
+
+fn check_format(path: &Path, found: &[u8]) -> Result<()> {
+    if found == encoding::format_file().as_bytes() {
+        return Ok(());
+    }
+    let found = String::from_utf8_lossy(found);
+    let found = found.trim().strip_prefix("etagdb format ").unwrap_or(found.trim()).chars().take(40).collect();
+    Err(Error::UnknownFormat { path: path.to_owned(), found })
+}
+
+/// A copy that was cut short may lack any of its files: opening it could pass for data loss.
+fn refuse_unfinished(path: &Path) -> Result<()> {
+    if path.join(UNFINISHED_FILE).exists() {
+        return Err(Error::Invalid(format!(
+            "{} is an unfinished checkpoint or restore; delete it and make it again",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 fn read_format(path: &Path) -> Result<Option<Vec<u8>>> {
-    let path = path.join("FORMAT");
+    let path = path.join(FORMAT_FILE);
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -93,7 +224,7 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     };
     for entry in entries {
         let name = entry.map_err(|error| describe(path, error))?.file_name();
-        if !["LOCK", "FORMAT.new", "rocksdb", "lost+found"].iter().any(|ours| name == *ours) {
+        if ![LOCK_FILE, "FORMAT.new", ROCKS_DIR, "lost+found"].iter().any(|ours| name == *ours) {
             return Err(Error::Invalid(format!(
                 "{} holds {} and no etagdb store; name an empty or a new directory",
                 path.display(),
@@ -104,23 +235,20 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Locks out everybody else.
 fn take_lock(path: &Path) -> Result<File> {
-    let lock_path = path.join("LOCK");
+    let lock_path = path.join(LOCK_FILE);
     let describe = |error| describe(&lock_path, error);
     let mut file =
         OpenOptions::new().create(true).read(true).write(true).truncate(false).open(&lock_path).map_err(describe)?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // For people only: an unreadable name is as good as none.
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                name => name.chars().take(80).collect(),
-            };
-            return Err(Error::InUse { path: path.to_owned(), holder });
+        Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+            let _ = file.unlock();
+            // Readers do not write their names, and the one that is there is of an earlier writer.
+            return Err(Error::InUse { path: path.to_owned(), holder: "readers".to_owned() });
         }
+        Err(TryLockError::WouldBlock) => return Err(held_by_writer(path, file)),
         Err(TryLockError::Error(error)) => return Err(describe(error)),
     }
     file.set_len(0).map_err(describe)?;
@@ -129,8 +257,48 @@ fn take_lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn describe(path: &Path, error: std::io::Error) -> Error {
-    Error::io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+/// Locks out writers. `None` where there is no lock file and none can be made.
+fn share_lock(path: &Path) -> Result<Option<File>> {
+    let lock_path = path.join(LOCK_FILE);
+    let describe = |error| describe(&lock_path, error);
+    let file = match File::open(&lock_path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            match OpenOptions::new().create(true).read(true).append(true).open(&lock_path) {
+                Ok(file) => file,
+                Err(error) => match error.kind() {
+                    std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => return Ok(None),
+                    _ => return Err(describe(error)),
+                },
+            }
+        }
+        Err(error) => return Err(describe(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(held_by_writer(path, file)),
+        Err(TryLockError::Error(error)) => Err(describe(error)),
+    }
+}
+
+fn held_by_writer(path: &Path, mut lock: File) -> Error {
+    let mut holder = String::new();
+    // For people only: an unreadable name is as good as none.
+    let _ = lock.read_to_string(&mut holder);
+    let holder = match holder.trim() {
+        "" => "another process".to_owned(),
+        name => name.chars().take(80).collect(),
+    };
+    Error::InUse { path: path.to_owned(), holder }
+}
+
+/// An operating system's error with the path that it is about.
+pub(crate) fn describe(path: &Path, error: std::io::Error) -> Error {
+    let cause = std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => Error::DiskFull(cause.into()),
+        _ => Error::io(cause),
+    }
 }
 
 #[cfg(test)]
@@ -150,13 +318,29 @@ mod tests {
         Directory::open(dir.path(), true).expect("free again");
     }
 
+    /// Seen as a store that could not be reopened while another thread was starting a process. A second descriptor of
+    /// the open file is what a child has between its fork and its exec.
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for open in [|path: &Path| Directory::open(path, true), |path: &Path| Directory::open_shared(path)] {
+            let mut first = open(dir.path()).expect("free");
+            if first.is_new() {
+                first.finish_creation().expect("finish");
+            }
+            let _of_the_child = first.lock.as_ref().expect("locked").try_clone().expect("second descriptor");
+            drop(first);
+            drop(Directory::open(dir.path(), true).expect("free, though the file is open elsewhere"));
+        }
+    }
+
     #[test]
     fn a_format_from_the_future_is_refused_untouched() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        fs::write(dir.path().join("FORMAT"), "etagdb format 2\n").expect("write");
+        fs::write(dir.path().join("FORMAT"), "etagdb format 3\n").expect("write");
         let error = Directory::open(dir.path(), true).expect_err("unknown");
-        assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "2"), "{error}");
-        assert!(error.to_string().contains("knows only format 1"), "{error}");
+        assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "3"), "{error}");
+        assert!(error.to_string().contains("knows only format 2"), "{error}");
         assert!(!dir.path().join("rocksdb").exists());
     }
 
@@ -166,6 +350,43 @@ mod tests {
         fs::write(dir.path().join("thesis.tex"), "").expect("write");
         let error = Directory::open(dir.path(), true).expect_err("not ours");
         assert!(matches!(&error, Error::Invalid(message) if message.contains("thesis.tex")), "{error}");
+    }
+
+    #[test]
+    fn readers_share_and_exclude_writers() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut writer = Directory::open(dir.path(), true).expect("new");
+        writer.finish_creation().expect("finish");
+        let refused = Directory::open_shared(dir.path()).expect_err("written");
+        assert!(matches!(&refused, Error::InUse { holder, .. } if holder.starts_with("process")), "{refused}");
+        drop(writer);
+        let readers = [(); 2].map(|()| Directory::open_shared(dir.path()).expect("shared"));
+        let refused = Directory::open(dir.path(), true).expect_err("read");
+        assert!(matches!(&refused, Error::InUse { holder, .. } if holder == "readers"), "{refused}");
+        drop(readers);
+        Directory::open(dir.path(), true).expect("free again");
+    }
+
+    #[test]
+    fn an_unfinished_copy_is_refused_and_a_failed_one_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("copy");
+        let copy = Construction::begin(&path, false).expect("begin");
+        for refused in [Directory::open(&path, true), Directory::open_shared(&path)] {
+            let error = refused.expect_err("unfinished");
+            assert!(matches!(&error, Error::Invalid(message) if message.contains("unfinished")), "{error}");
+        }
+        assert!(matches!(Construction::begin(&path, true), Err(Error::Invalid(_))), "somebody is at it");
+        fs::create_dir(copy.rocks_path()).expect("create");
+        drop(copy);
+        assert!(!path.exists());
+
+        fs::create_dir(&path).expect("create");
+        assert!(matches!(Construction::begin(&path, false), Err(Error::Invalid(_))));
+        drop(Construction::begin(&path, true).expect("empty"));
+        assert_eq!(fs::read_dir(&path).expect("it was there before").count(), 0);
+        Construction::begin(&path, true).expect("empty").finish().expect("finish");
+        Directory::open_shared(&path).expect("complete");
     }
 
     #[test]

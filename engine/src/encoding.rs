@@ -3,9 +3,10 @@
 //! A store is a directory:
 //!
 //! ```text
-//! FORMAT     "etagdb format 1\n": written last when a store is made, read first when it is opened
-//! LOCK       held (flock) by the process that has the store open; says who, for people
-//! rocksdb/   one RocksDB database with four column families
+//! FORMAT      "etagdb format 2\n": written last when a store is made, read first when it is opened
+//! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
+//! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
+//! rocksdb/    one RocksDB database with four column families
 //! ```
 //!
 //! Column family `versions`, one row per version of a document; nothing in it is ever overwritten:
@@ -35,15 +36,15 @@
 //!
 //! ```text
 //! key    | seq, u64 BE |
-//! value  +------+------+-----------+------------+------------+-------+
-//!        | kind | last | time      | previous   | collection | id    |
-//!        | u8   | u8   | u64 LE ms | u64 LE seq | u32 BE     | bytes |
-//!        +------+------+-----------+------------+------------+-------+
+//! value  +------+--------+-----------+------------+------------+-------+
+//!        | kind | rest   | time      | previous   | collection | id    |
+//!        | u8   | u32 LE | u64 LE ms | u64 LE seq | u32 BE     | bytes |
+//!        +------+--------+-----------+------------+------------+-------+
 //! ```
 //!
-//! `kind`: 1 created, 2 replaced, 3 deleted, 4 expired. `last`: 1 if the write is the last of its batch, else 0. `time` and
-//! `previous` are the version's, kept here too so that this family alone tells the sequence of a time and what each
-//! commit superseded.
+//! `kind`: 1 created, 2 replaced, 3 deleted, 4 expired. `rest`: how many writes of the same batch follow, so that any
+//! row alone says where its batch ends, also when retention has dropped the others. `time` and `previous` are the
+//! version's, kept here too so that this family alone tells the sequence of a time and what each commit superseded.
 //!
 //! Retention drops a version row and its feed row together, in one write batch that also moves the trim position.
 //! The row of the store's last commit is never dropped: the next sequence is read off it.
@@ -64,8 +65,10 @@
 //! "store"                      StoreRecord
 //! "next-collection"            u32 LE: the next collection number; numbers are never given twice
 //! "collection/" number u32 BE  CollectionRecord
+//! "swept"                      u64 LE: up to this sequence, feed rows of dropped collections may be missing
 //! "dropped/" number u32 BE     empty: a dropped collection of which feed rows may be left
 //! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
+//! "cursor/" name               CursorRecord
 //! "horizon/" number u32 BE     the collection's Horizon, two sequences: complete u64 LE, deletes u64 LE
 //! "trim/" age u64 BE ms        the TrimPosition of the collections that keep versions for this long, two sequences:
 //!                              done u64 LE, looked u64 LE
@@ -84,7 +87,7 @@ use bincode::config;
 use crate::error::{Error, Result};
 
 /// The number of the on-disk format. It changes with every change to what is drawn above.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The contents of the `FORMAT` file.
 pub(crate) fn format_file() -> String {
@@ -159,12 +162,9 @@ pub(crate) fn filter_prefix(key: &[u8]) -> &[u8] {
     &key[..key.len().saturating_sub(SEQ_BYTES)]
 }
 
-/// The collection in a document prefix.
-pub(crate) fn collection_of_prefix(prefix: &[u8]) -> Result<CollectionNumber> {
-    match prefix.get(..4) {
-        Some(number) => Ok(u32::from_be_bytes(array(number))),
-        None => Err(Error::Corruption(format!("version key {prefix:02x?} holds no collection"))),
-    }
+/// The collection of a document prefix; `None` if it is too short to be one.
+pub(crate) fn collection_of_prefix(prefix: &[u8]) -> Option<CollectionNumber> {
+    prefix.first_chunk().copied().map(u32::from_be_bytes)
 }
 
 /// The id in a document prefix.
@@ -184,6 +184,13 @@ pub(crate) fn id_of_prefix(prefix: &[u8]) -> Result<Vec<u8>> {
         id.push(byte);
     }
     Ok(id)
+}
+
+/// The length of the id in a document prefix that is whole.
+pub(crate) fn id_len_of_prefix(prefix: &[u8]) -> usize {
+    let escaped = prefix.len().saturating_sub(4 + TERMINATOR.len());
+    let zeros = prefix.get(4..4 + escaped).map_or(0, |id| id.iter().filter(|&&byte| byte == ESCAPE).count());
+    escaped - zeros
 }
 
 /// Whether a version is a document or the trace of its deletion.
@@ -257,19 +264,19 @@ pub(crate) fn feed_key(seq: u64) -> [u8; 8] {
     seq.to_be_bytes()
 }
 
-const FEED_HEADER_BYTES: usize = 1 + 1 + 8 + 8 + 4;
+const FEED_HEADER_BYTES: usize = 1 + 4 + 8 + 8 + 4;
 
 /// `version`: the header of the version that the commit wrote.
 pub(crate) fn feed_value(
     kind: FeedKind,
-    last: bool,
+    rest: u32,
     version: &VersionHeader,
     collection: CollectionNumber,
     id: &[u8],
 ) -> Vec<u8> {
     let mut value = Vec::with_capacity(FEED_HEADER_BYTES + id.len());
     value.push(kind as u8);
-    value.push(u8::from(last));
+    value.extend_from_slice(&rest.to_le_bytes());
     value.extend_from_slice(&version.time_ms.to_le_bytes());
     value.extend_from_slice(&version.previous.to_le_bytes());
     value.extend_from_slice(&collection.to_be_bytes());
@@ -282,21 +289,21 @@ pub(crate) fn feed_value(
 pub(crate) struct FeedPosition {
     pub(crate) seq: u64,
     pub(crate) time_ms: u64,
+    /// The sequence of the last write of its batch.
+    pub(crate) end: u64,
+}
+
+impl FeedPosition {
     /// Whether it is the last write of its batch.
-    pub(crate) last: bool,
+    pub(crate) fn is_last(&self) -> bool {
+        self.seq == self.end
+    }
 }
 
-pub(crate) fn feed_position(key: &[u8], value: &[u8]) -> Result<FeedPosition> {
-    let (Ok(seq), Some(header)) = (<[u8; 8]>::try_from(key), value.get(..FEED_HEADER_BYTES)) else {
-        return Err(Error::Corruption(format!("feed row {key:02x?} is too short")));
-    };
-    let seq = u64::from_be_bytes(seq);
-    Ok(FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[2..10])), last: header[1] != 0 })
-}
-
-/// What a feed row says of its document.
+/// A whole feed row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FeedEntry<'a> {
+pub(crate) struct FeedRow<'a> {
+    pub(crate) position: FeedPosition,
     pub(crate) kind: FeedKind,
     /// The version that the commit superseded; 0 when there was none.
     pub(crate) previous: u64,
@@ -304,26 +311,38 @@ pub(crate) struct FeedEntry<'a> {
     pub(crate) id: &'a [u8],
 }
 
-pub(crate) fn feed_entry(value: &[u8]) -> Result<FeedEntry<'_>> {
-    let Some((header, id)) = value.split_at_checked(FEED_HEADER_BYTES) else {
-        return Err(Error::Corruption(format!("feed row of {} bytes is too short", value.len())));
+pub(crate) fn feed_position(key: &[u8], value: &[u8]) -> Result<FeedPosition> {
+    feed_row(key, value).map(|row| row.position)
+}
+
+pub(crate) fn feed_row<'a>(key: &[u8], value: &'a [u8]) -> Result<FeedRow<'a>> {
+    let (Ok(seq), Some((header, id))) = (<[u8; 8]>::try_from(key), value.split_at_checked(FEED_HEADER_BYTES)) else {
+        return Err(Error::Corruption(format!("feed row {key:02x?} is too short")));
     };
     let kind = match header[0] {
         1 => FeedKind::Created,
         2 => FeedKind::Replaced,
         3 => FeedKind::Deleted,
         4 => FeedKind::Expired,
-        other => return Err(Error::Corruption(format!("feed row has unknown kind {other}"))),
+        other => return Err(Error::Corruption(format!("feed row {key:02x?} has unknown kind {other}"))),
     };
-    let previous = u64::from_le_bytes(array(&header[10..18]));
-    Ok(FeedEntry { kind, previous, collection: u32::from_be_bytes(array(&header[18..22])), id })
+    let seq = u64::from_be_bytes(seq);
+    let rest = u32::from_le_bytes(array(&header[1..5]));
+    let Some(end) = seq.checked_add(u64::from(rest)) else {
+        return Err(Error::Corruption(format!("feed row {key:02x?} has {rest} more writes in its batch")));
+    };
+    let position = FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[5..13])), end };
+    let previous = u64::from_le_bytes(array(&header[13..21]));
+    Ok(FeedRow { position, kind, previous, collection: u32::from_be_bytes(array(&header[21..25])), id })
 }
 
 pub(crate) const STORE_KEY: &[u8] = b"store";
 pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
 pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
+pub(crate) const SWEPT_KEY: &[u8] = b"swept";
 pub(crate) const DROPPED_PREFIX: &[u8] = b"dropped/";
 pub(crate) const EPOCH_PREFIX: &[u8] = b"epoch/";
+pub(crate) const CURSOR_PREFIX: &[u8] = b"cursor/";
 pub(crate) const HORIZON_PREFIX: &[u8] = b"horizon/";
 pub(crate) const EXPIRE_PREFIX: &[u8] = b"expire/";
 pub(crate) const TRIM_PREFIX: &[u8] = b"trim/";
@@ -378,6 +397,14 @@ pub(crate) struct TrimPosition {
     pub(crate) looked: u64,
 }
 
+/// What a store knows of a registered cursor.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct CursorRecord {
+    pub(crate) position: u64,
+    pub(crate) registered_ms: u64,
+    pub(crate) advanced_ms: u64,
+}
+
 pub(crate) fn encode_record(record: &impl bincode::Encode) -> Result<Vec<u8>> {
     bincode::encode_to_vec(record, config::standard()).map_err(Error::io)
 }
@@ -406,6 +433,10 @@ pub(crate) fn dropped_of_key(key: &[u8]) -> Result<CollectionNumber> {
     suffix(key, DROPPED_PREFIX).map(u32::from_be_bytes)
 }
 
+pub(crate) fn swept(value: &[u8]) -> Result<u64> {
+    suffix(value, b"").map(u64::from_le_bytes)
+}
+
 pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
     [EPOCH_PREFIX, &seq.to_be_bytes()].concat()
 }
@@ -413,6 +444,16 @@ pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
 pub(crate) fn epoch_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
     let seq = suffix(key, EPOCH_PREFIX).map(u64::from_be_bytes)?;
     Ok((seq, u64::from_le_bytes(suffix(value, b"")?)))
+}
+
+pub(crate) fn cursor_key(name: &str) -> Vec<u8> {
+    [CURSOR_PREFIX, name.as_bytes()].concat()
+}
+
+pub(crate) fn cursor_of_key(key: &[u8]) -> Result<String> {
+    key.strip_prefix(CURSOR_PREFIX)
+        .and_then(|name| String::from_utf8(name.to_vec()).ok())
+        .ok_or_else(|| Error::Corruption(format!("metadata {key:02x?} names no cursor")))
 }
 
 pub(crate) fn horizon_key(number: CollectionNumber) -> Vec<u8> {
@@ -526,9 +567,9 @@ mod tests {
 
     /// The bytes themselves: whoever changes one of these changes the format, and must change its number.
     #[test]
-    fn format_1_is_these_bytes() {
-        assert_eq!(FORMAT, 1);
-        assert_eq!(format_file(), "etagdb format 1\n");
+    fn format_2_is_these_bytes() {
+        assert_eq!(FORMAT, 2);
+        assert_eq!(format_file(), "etagdb format 2\n");
 
         let mut key = document_prefix(0x0102_0304, b"a\0b");
         push_seq(&mut key, 0x29);
@@ -550,8 +591,8 @@ mod tests {
 
         assert_eq!(feed_key(0x29), *b"\0\0\0\0\0\0\0\x29");
         assert_eq!(
-            feed_value(FeedKind::Replaced, true, &header, 7, b"a\0b"),
-            b"\x02\x01\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\0\0\0\x07a\0b"
+            feed_value(FeedKind::Replaced, 0x0102, &header, 7, b"a\0b"),
+            b"\x02\x02\x01\0\0\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\0\0\0\x07a\0b"
         );
         assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8, FeedKind::Expired as u8), (1, 3, 4));
 
@@ -590,6 +631,9 @@ mod tests {
         let position = TrimPosition { done: 0x29, looked: 0x31 };
         assert_eq!(trim_value(position), *b"\x29\0\0\0\0\0\0\0\x31\0\0\0\0\0\0\0");
         assert_eq!(trim_of_row(&trim_key(0x0a0b), &trim_value(position)).expect("whole"), (0x0a0b, position));
+        assert_eq!(cursor_key("mail"), b"cursor/mail");
+        let cursor = CursorRecord { position: 0x29, registered_ms: 9, advanced_ms: 0x0102 };
+        assert_eq!(encode_record(&cursor).expect("plain"), b"\x29\x09\xfb\x02\x01");
     }
 
     #[test]
@@ -601,10 +645,11 @@ mod tests {
         assert!(matches!(ExpiryRow::decode(&[0; 17], &[0; 11]), Err(Error::Corruption(_))));
         assert!(matches!(split_version_key(b"\0\0\0\x01\0\x01"), Err(Error::Corruption(_))));
         assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"1234567", &[1; 22]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"12345678", &[1; 21]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_entry(&[1; 21]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_entry(&[9; 22]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"1234567", &[1; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[1; 24]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[9; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(&[0xff; 8], &[1; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(cursor_of_key(b"cursor/\xff"), Err(Error::Corruption(_))));
         assert!(matches!(horizon_of_row(&horizon_key(1), b"short"), Err(Error::Corruption(_))));
         assert!(matches!(trim_of_row(b"trim/", &[0; 8]), Err(Error::Corruption(_))));
         assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
@@ -640,13 +685,15 @@ mod tests {
             prop_assert_eq!(split_version_key(&key).expect("whole"), (&prefix[..], seq));
             prop_assert_eq!(filter_prefix(&key), &prefix[..]);
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
+            prop_assert_eq!(id_len_of_prefix(&prefix), id.len());
+            let rest = (seq % 7).min(u64::MAX - seq) as u32;
+            let (time_ms, previous) = (seq / 2, seq / 3);
             let version =
-                VersionHeader { kind: VersionKind::Document, time_ms: seq / 2, previous: seq / 3, created: 0, ttl_ms: None };
-            let feed = feed_value(FeedKind::Created, false, &version, 5, &id);
-            let position = FeedPosition { seq, time_ms: seq / 2, last: false };
-            prop_assert_eq!(feed_position(&feed_key(seq), &feed).expect("whole"), position);
-            let entry = FeedEntry { kind: FeedKind::Created, previous: seq / 3, collection: 5, id: &id };
-            prop_assert_eq!(feed_entry(&feed).expect("whole"), entry);
+                VersionHeader { kind: VersionKind::Document, time_ms, previous, created: 0, ttl_ms: None };
+            let feed = feed_value(FeedKind::Created, rest, &version, 5, &id);
+            let position = FeedPosition { seq, time_ms, end: seq + u64::from(rest) };
+            let row = FeedRow { position, kind: FeedKind::Created, previous, collection: 5, id: &id };
+            prop_assert_eq!(feed_row(&feed_key(seq), &feed).expect("whole"), row);
             prop_assert!(after_document(prefix) > key);
         }
 

@@ -20,7 +20,8 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A precondition failed. Nothing was written. Read the document again and decide anew.
+    /// A precondition failed, or what a transaction read has changed. Nothing was written. Read the document again and
+    /// decide anew.
     Conflict(Box<Conflict>),
     /// An [`update`](crate::WriteBatch::update) closure refused. Nothing was written. The closure's owner knows why.
     Aborted {
@@ -30,14 +31,20 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
-    /// The past that was asked for has been dropped by [retention](crate::Retention), or some of it. Nothing was
-    /// written. Ask for a state from `oldest` on, and keep more next time.
+    /// [Retention](crate::Retention) has dropped what was asked for, or some of it. Nothing was written. Ask for `oldest` or later; what
+    /// a change feed misses by that is in a snapshot taken first.
     NotRetained {
-        /// The commit as of which, or from which on, something was to be read.
+        /// The commit sequence asked for.
         asked: CommitSeq,
-        /// The oldest commit for which that is still possible.
+        /// The oldest one that can still be asked for: of the document where one was asked for, else of all.
         oldest: CommitSeq,
     },
+    /// The store was closed: a change feed outlived every other handle. Nothing was written. Stop; or open the store
+    /// again and go on from the feed's position.
+    Closed,
+    /// A document's body is no value of the type that it was read as; the document itself is whole. Nothing was written.
+    /// Read it as bytes, or with the type it was written with.
+    Undecodable(Box<Undecodable>),
     /// Another process, or another handle in this one, has the directory open. Nothing was touched. Close the other
     /// one, or talk to it.
     InUse {
@@ -53,10 +60,11 @@ pub enum Error {
         /// The format number found, as it was written.
         found: String,
     },
-    /// An earlier write failed in a way that leaves the disk's state uncertain, so the store takes no more writes.
-    /// Nothing was written by this call; reads of durable data go on. Close the store, repair the cause, open it again.
+    /// The store takes no writes: it was opened [read-only](crate::Options::read_only), or an earlier write failed in a
+    /// way that leaves the disk's state uncertain. Nothing was written by this call; reads of durable data go on. After
+    /// a failure, close the store, repair the cause, open it again.
     ReadOnly {
-        /// The failure that ended writing.
+        /// That it was opened so, or the failure that ended writing.
         because: String,
     },
     /// The write or its sync failed part-way: after a reopen the write may be there or not, but never half of it.
@@ -81,9 +89,11 @@ impl fmt::Display for Error {
             Error::NotRetained { asked, oldest } => {
                 write!(
                     f,
-                    "retention has dropped versions that commit {asked} needs; the oldest whole state is {oldest}"
+                    "retention has dropped what was there at commit {asked}: the oldest still readable is {oldest}"
                 )
             }
+            Error::Closed => f.write_str("the store was closed"),
+            Error::Undecodable(undecodable) => undecodable.fmt(f),
             Error::InUse { path, holder } => {
                 write!(f, "store {} is in use by {holder}", path.display())
             }
@@ -93,12 +103,7 @@ impl fmt::Display for Error {
                 path.display(),
                 crate::encoding::FORMAT
             ),
-            Error::ReadOnly { because } => {
-                write!(
-                    f,
-                    "the store takes no more writes until it is reopened, because an earlier one failed: {because}"
-                )
-            }
+            Error::ReadOnly { because } => write!(f, "the store takes no writes: {because}"),
             Error::OutcomeUnknown(cause) => {
                 write!(f, "the write failed and may or may not be there after the store is reopened: {cause}")
             }
@@ -113,6 +118,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::OutcomeUnknown(cause) | Error::DiskFull(cause) | Error::Io(cause) => Some(cause.as_ref()),
+            Error::Undecodable(undecodable) => Some(undecodable.cause.as_ref()),
             _ => None,
         }
     }
@@ -128,17 +134,17 @@ impl Error {
     }
 }
 
-/// A precondition that failed: which, and what is there instead.
+/// A precondition that failed, or a transaction's read that no longer holds: which, and what is there instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conflict {
-    /// The position of the operation in its batch, from 0; 0 for a single write.
+    /// The position of the operation in its batch, from 0; 0 for a single write and for a transaction.
     pub position: usize,
     /// The collection's name.
     pub collection: String,
     /// The document's id.
     pub id: Bytes,
-    /// What the caller asked to be true.
+    /// What the caller asked to be true; for a document that a transaction read, by itself or in a range, what it read.
     pub expected: Precondition,
     /// The current version's etag, `None` when there is no such document, and [`Etag::NEVER`] when an earlier
     /// operation of the same batch wrote it (its etag does not exist yet).
@@ -154,5 +160,31 @@ impl fmt::Display for Conflict {
             Some(Etag::NEVER) => f.write_str("an earlier operation of the same batch wrote it"),
             Some(etag) => write!(f, "its etag is {etag}"),
         }
+    }
+}
+
+/// A body that is no value of the type that was asked for: which, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Undecodable {
+    /// The collection's name.
+    pub collection: String,
+    /// The document's id.
+    pub id: Bytes,
+    /// The version that was read.
+    pub etag: Etag,
+    /// The [`NAME`](crate::Encoding::NAME) of the encoding.
+    pub encoding: &'static str,
+    /// The type's name in Rust.
+    pub wanted: &'static str,
+    /// What the encoding says.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Undecodable { collection, id, etag, encoding, wanted, cause } = self;
+        let id = String::from_utf8_lossy(id);
+        write!(f, "document {id:?} in collection {collection:?} with etag {etag} is no {encoding} of {wanted}: {cause}")
     }
 }

@@ -32,6 +32,12 @@ impl Etag {
     pub(crate) fn new(epoch: u64, seq: CommitSeq) -> Etag {
         Etag(u128::from(epoch) << 64 | u128::from(seq.0))
     }
+
+    /// The commit sequence in it. Whether this store gave the etag out is for the epoch to say.
+    pub(crate) fn seq(self) -> CommitSeq {
+        // The cut keeps the low 64 bits.
+        CommitSeq(self.0 as u64)
+    }
 }
 
 impl fmt::Display for Etag {

@@ -209,18 +209,15 @@ fn default(
     let visible = core.visible().get();
     let mut position = expiries.positions.get(&ttl_ms).copied().unwrap_or(0);
     let mut operations = Vec::new();
-    let mut cursor = core.rocks.feed(position + 1);
+    let mut cursor = core.rocks.feed(position + 1, visible);
     let mut looked = 0;
     loop {
         let Some((key, value)) = cursor.row()? else {
             step.at_end = true;
             break;
         };
-        let row = encoding::feed_position(key, value)?;
-        if row.seq > visible {
-            step.at_end = true;
-            break;
-        }
+        let entry = encoding::feed_row(key, value)?;
+        let row = entry.position;
         let due_ms = row.time_ms.saturating_add(ttl_ms);
         if due_ms > now_ms {
             step.due(due_ms);
@@ -231,7 +228,6 @@ fn default(
             break;
         }
         looked += 1;
-        let entry = encoding::feed_entry(value)?;
         if let Some(state) = group.get(&entry.collection)
             && matches!(entry.kind, FeedKind::Created | FeedKind::Replaced)
         {
@@ -264,7 +260,7 @@ fn commit(core: &Core, operations: Vec<Operation<'_>>) -> Result<u64> {
     if operations.is_empty() {
         return Ok(0);
     }
-    let results = core.commit(operations)?;
+    let results = core.commit(operations, None)?;
     Ok(results.iter().flatten().count() as u64)
 }
 
@@ -279,7 +275,8 @@ mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::*;
-    use crate::{Clock, CommitSeq, Options, Precondition, PutOptions};
+    use crate::encoding::FeedPosition;
+    use crate::{Clock, Options, Precondition, PutOptions};
 
     #[derive(Clone)]
     struct TestClock(Arc<AtomicU64>);
@@ -306,21 +303,21 @@ mod tests {
         docs.delete("a", Precondition::Any).expect("delete");
 
         let mut kinds = Vec::new();
-        let core = store.core();
-        let mut cursor = core.rocks.feed(CommitSeq::new(1).get());
+        let core = store.inner();
+        let mut cursor = core.rocks.feed(1, u64::MAX);
         while let Some((key, value)) = cursor.row().expect("row") {
-            let (position, entry) = (encoding::feed_position(key, value), encoding::feed_entry(value));
-            let (position, entry) = (position.expect("position"), entry.expect("entry"));
-            kinds.push((entry.kind, entry.id.to_vec(), entry.previous, position.last, position.time_ms));
+            let row = encoding::feed_row(key, value).expect("row");
+            let FeedPosition { seq, time_ms, end } = row.position;
+            kinds.push((row.kind, row.id.to_vec(), row.previous, end - seq, time_ms));
             cursor.advance();
         }
         let expected = [
-            (FeedKind::Created, b"a".to_vec(), 0, true, 1_000),
-            (FeedKind::Created, b"b".to_vec(), 0, true, 1_000),
-            (FeedKind::Expired, b"a".to_vec(), 1, false, 1_010),
-            (FeedKind::Created, b"a".to_vec(), 3, true, 1_010),
-            (FeedKind::Expired, b"b".to_vec(), 2, true, 1_010),
-            (FeedKind::Deleted, b"a".to_vec(), 4, true, 1_010),
+            (FeedKind::Created, b"a".to_vec(), 0, 0, 1_000),
+            (FeedKind::Created, b"b".to_vec(), 0, 0, 1_000),
+            (FeedKind::Expired, b"a".to_vec(), 1, 1, 1_010),
+            (FeedKind::Created, b"a".to_vec(), 3, 0, 1_010),
+            (FeedKind::Expired, b"b".to_vec(), 2, 0, 1_010),
+            (FeedKind::Deleted, b"a".to_vec(), 4, 0, 1_010),
         ];
         assert_eq!(kinds, expected);
     }

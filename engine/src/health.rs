@@ -1,23 +1,30 @@
-//! Whether the store still takes writes. Owns the memory of the failure that ended them: RocksDB itself does not say.
+//! Whether the store takes writes. Owns the reason why not: that it was opened so, or the failure that ended writing,
+//! which RocksDB itself does not remember.
 
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
-/// Set once, by the first failure that leaves the disk's state uncertain; only reopening the store clears it.
+/// Set once, at open or by the first failure that leaves the disk's state uncertain; only reopening the store clears
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    failed: OnceLock<String>,
+    no_writes: OnceLock<String>,
 }
 
 impl Health {
-    /// Refuses when writing has ended.
+    /// Of a store that was opened for reading.
+    pub(crate) fn read_only() -> Health {
+        Health { no_writes: OnceLock::from("it was opened read-only".to_owned()) }
+    }
+
+    /// Refuses when the store takes no writes.
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`] with the failure that ended it.
+    /// [`Error::ReadOnly`] with the reason.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.failed.get() {
+        match self.no_writes.get() {
             None => Ok(()),
             Some(because) => Err(Error::ReadOnly { because: because.clone() }),
         }
@@ -33,7 +40,7 @@ impl Health {
         };
         if !disk_full {
             // The record may or may not survive a crash, so no later write may build on it.
-            let _ = self.failed.set(because.clone());
+            let _ = self.no_writes.set(format!("an earlier one failed, and it must be reopened: {because}"));
         }
         move || {
             let cause = because.clone().into();

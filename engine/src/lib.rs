@@ -28,7 +28,14 @@
 //! * [`Store`] and [`Options`] open a directory; [`Collection`] reads and writes single documents.
 //! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
 //! * [`Collection::update`] is read-modify-write without a retry loop.
+//! * [`Store::transact`] reads and writes any documents as if nobody else did; [`Transaction`] says how.
+//! * [`Collection::get_as_of`], [`Store::snapshot_at`] and [`Collection::history`] read what was, by etag, commit or time.
 //! * [`Snapshot`] reads the whole store as of one commit; [`ScanRange`] says which ids a scan covers.
+//! * [`ChangeFeed`] tells what was committed, in order, and wakes who waits for more; [`Store::register_cursor`] keeps a
+//!   reader's place.
+//! * [`Collection::typed`] sees documents as values of a serde type; [`Collection::bulk_load`] writes many of them fast.
+//! * [`Store::checkpoint`] copies an open store, [`Store::restore`] makes one from the copy, and [`Store::verify`] reads
+//!   everything and names what is wrong.
 //! * [`Retention`] says how much of a collection's past is kept: by default, ten minutes.
 //! * [`DocumentTtl`] and [`CollectionTtl`] say how long documents live.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
@@ -36,11 +43,16 @@
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
 //! does), does not replicate, and lets one process at a time open a directory.
 
+mod agreement;
 mod batch;
+mod bulk;
 mod cache;
+mod changes;
+mod checkpoint;
 mod clock;
 mod collection;
 mod commit;
+mod cursors;
 mod directory;
 mod document;
 mod encoding;
@@ -50,32 +62,53 @@ mod etag;
 mod expiry;
 mod flusher;
 mod health;
+mod history;
 mod maintenance;
 mod options;
+mod pages;
 mod precondition;
+mod reads;
+mod report;
 mod retention;
+mod retry;
 mod rocks;
 mod scan;
+mod size;
 mod snapshot;
 mod store;
 mod stripes;
+mod tally;
+mod transaction;
 mod trim;
 mod ttl;
+mod typed;
+mod verify;
+mod visible;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
+pub use bulk::BulkLoaded;
+pub use changes::{ChangeFeed, ChangeKind, FeedEntry, FeedMode, FeedPage, FeedStart, PreviousVersion, Tail};
 pub use clock::{Clock, SystemClock};
 pub use collection::Collection;
+pub use cursors::FeedCursor;
 pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
-pub use error::{Cause, Conflict, Error, Result};
+pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
+pub use history::{AsOf, History, Version};
 pub use maintenance::Maintained;
 pub use options::{Durability, Options};
 pub use precondition::Precondition;
+pub use report::{Problem, ProblemKind, VerifyProgress, VerifyReport};
 pub use retention::Retention;
+pub use retry::MAX_TRANSACTION_ATTEMPTS;
 pub use scan::{Scan, ScanRange};
+pub use size::CollectionSize;
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
+pub use transaction::{Committed, Transaction, TransactionScan};
 pub use ttl::{CollectionTtl, DocumentTtl, PutOptions};
+pub use typed::{Bincode, Encoding, Json, TypedCollection, TypedDocument, TypedScan};
+pub use visible::Ready;
 pub use watermark::{Pin, PinKind};

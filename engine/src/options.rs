@@ -37,6 +37,7 @@ pub enum Durability {
 pub struct Options {
     // Behaviour.
     pub(crate) create_if_missing: bool,
+    pub(crate) read_only: bool,
     pub(crate) durability: Durability,
     pub(crate) flush_interval: Duration,
     pub(crate) clock: Arc<dyn Clock>,
@@ -51,6 +52,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             create_if_missing: true,
+            read_only: false,
             durability: Durability::Sync,
             flush_interval: Duration::from_millis(100),
             clock: Arc::new(SystemClock),
@@ -67,6 +69,24 @@ impl Options {
     /// directory without a store is [`Error::Invalid`].
     pub fn create_if_missing(mut self, create: bool) -> Options {
         self.create_if_missing = create;
+        self
+    }
+
+    /// Opens the store for reading: nothing in its directory is changed, and every write is refused with
+    /// [`Error::ReadOnly`]. Default: false. When true, [`create_if_missing`](Options::create_if_missing) and the
+    /// [`durability`](Options::durability) have no effect.
+    ///
+    /// Any number of readers, in any processes, can have a directory open at once, but not beside a writer: readers
+    /// share a lock on the file `LOCK`, a writer takes it alone, and whoever comes second gets [`Error::InUse`]. A
+    /// reader would not see a live writer's later commits, and would lose its files to the writer's compaction. To
+    /// read beside a writer, open a [checkpoint](Store::checkpoint).
+    ///
+    /// A store on a read-only file system can be opened, also one that was not closed cleanly: its log is replayed
+    /// into memory (at most twice the [`write_buffer_bytes`](Options::write_buffer_bytes) it was written with). Where
+    /// there is no `LOCK` file and none can be made, as on a read-only file system, nothing is locked: nobody may then
+    /// write to the same files by another way, or this reader's reads can fail.
+    pub fn read_only(mut self, read_only: bool) -> Options {
+        self.read_only = read_only;
         self
     }
 
@@ -161,6 +181,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("create_if_missing", &self.create_if_missing)
+            .field("read_only", &self.read_only)
             .field("durability", &self.durability)
             .field("flush_interval", &self.flush_interval)
             .field("background_maintenance", &self.background_maintenance)

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
     DBRawIterator, LogLevel, ReadOptions, SliceTransform, WriteOptions,
@@ -12,10 +13,11 @@ use crate::encoding::{self, VersionHeader};
 use crate::error::{Error, Result};
 use crate::options::Options;
 
-const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
-const VERSIONS: &str = "versions";
-const FEED: &str = "feed";
-const EXPIRY: &str = "expiry";
+/// The column families, by what is in them.
+pub(crate) const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
+pub(crate) const VERSIONS: &str = "versions";
+pub(crate) const FEED: &str = "feed";
+pub(crate) const EXPIRY: &str = "expiry";
 
 /// An open database.
 pub(crate) struct Rocks {
@@ -33,15 +35,26 @@ impl Rocks {
     /// Opens the database in `path`. A missing database is created only when `create` says so, because RocksDB takes
     /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
     pub(crate) fn open(path: &Path, options: &Options, create: bool) -> Result<Rocks> {
-        let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
-        let families = [
-            ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
-            ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
-            ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
-            ColumnFamilyDescriptor::new(EXPIRY, family_options(&cache, options)),
-        ];
-        let db = DB::open_cf_descriptors(&database_options(options, create), path, families).map_err(failure)?;
-        Ok(Rocks { db, compacting: AtomicBool::new(false) })
+        let db = DB::open_cf_descriptors(&database_options(options, create), path, families(options));
+        Ok(Rocks { db: db.map_err(failure)?, compacting: AtomicBool::new(false) })
+    }
+
+    /// Opens the database in `path` for reading only: nothing in it is changed, and its log is replayed into memory.
+    pub(crate) fn open_read_only(path: &Path, options: &Options) -> Result<Rocks> {
+        // A log means that the store was not closed cleanly, or is a checkpoint: both can be read.
+        let refuse_log = false;
+        let database = database_options(options, false);
+        let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
+        Ok(Rocks { db: db.map_err(failure)?, compacting: AtomicBool::new(false) })
+    }
+
+    /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
+    /// before the call. Sorted files are shared as hard links where the file system can; the log is copied.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(failure)?;
+        // The log is taken along however large it is: flushing instead would make the writers' next files small, and
+        // families flushed one after the other need the log all the same.
+        checkpoint.create_checkpoint_with_log_size(path, u64::MAX).map_err(failure)
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
@@ -101,19 +114,18 @@ impl Rocks {
     /// The sequence at which the batch that wrote `seq` ends; `seq` itself where nothing was written at it.
     pub(crate) fn end_of_batch(&self, seq: u64) -> Result<u64> {
         let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
-        iterator.seek(encoding::feed_key(seq));
-        let mut end = seq;
-        while let Some((key, value)) = iterator.item() {
-            let row = encoding::feed_position(key, value)?;
-            // A batch has consecutive sequences, so a gap is nobody's.
-            if row.seq != end || row.last {
-                break;
-            }
-            end += 1;
-            iterator.next();
-        }
-        iterator.status().map_err(failure)?;
-        Ok(end)
+        iterator.seek_for_prev(encoding::feed_key(seq));
+        let Some((key, value)) = iterator.item() else {
+            iterator.status().map_err(failure)?;
+            return Ok(seq);
+        };
+        Ok(encoding::feed_position(key, value)?.end.max(seq))
+    }
+
+    /// Whether there is a feed row of this sequence now.
+    pub(crate) fn has_feed_row(&self, seq: u64) -> Result<bool> {
+        let row = self.db.get_pinned_cf(self.family(FEED), encoding::feed_key(seq)).map_err(failure)?;
+        Ok(row.is_some())
     }
 
     /// Shows `look` the newest version at or below `at` of the document with this prefix, if there is one.
@@ -123,24 +135,33 @@ impl Rocks {
         at: u64,
         look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
     ) -> Result<Option<T>> {
+        self.reader().newest(document_prefix, at, look)
+    }
+
+    /// Reads many documents as they are now: cheaper than a [`newest`](Rocks::newest) for each.
+    pub(crate) fn reader(&self) -> Reader<'_> {
         let mut options = ReadOptions::default();
-        // The prefix filters may be used: all that is asked for shares one prefix.
+        // The prefix filters may be used: all that is asked for at a time shares one prefix.
         options.set_prefix_same_as_start(true);
-        let mut iterator = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
+        Reader { raw: self.db.raw_iterator_cf_opt(self.family(VERSIONS), options), key: Vec::new() }
+    }
+
+    /// Shows `look` the version written at `seq` of the document with this prefix, if it is there.
+    pub(crate) fn version<T>(
+        &self,
+        document_prefix: &[u8],
+        seq: u64,
+        look: impl FnOnce(VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
         let mut key = Vec::with_capacity(document_prefix.len() + 8);
         key.extend_from_slice(document_prefix);
-        encoding::push_seq(&mut key, at);
-        iterator.seek(&key);
-        let Some((found, value)) = iterator.item() else {
-            iterator.status().map_err(failure)?;
+        encoding::push_seq(&mut key, seq);
+        // Cheaper than an iterator, which is made anew for each document.
+        let Some(value) = self.db.get_pinned_cf(self.family(VERSIONS), &key).map_err(failure)? else {
             return Ok(None);
         };
-        let (prefix, seq) = encoding::split_version_key(found)?;
-        if prefix != document_prefix {
-            return Ok(None);
-        }
-        let (header, body) = VersionHeader::decode(value)?;
-        Ok(Some(look(seq, header, body)))
+        let (header, body) = VersionHeader::decode(&value)?;
+        Ok(Some(look(header, body)))
     }
 
     /// A cursor over version rows with `start <= key < end`, before the first.
@@ -159,16 +180,56 @@ impl Rocks {
         self.versions(b"", vec![0xff; 4])
     }
 
-    /// A cursor over the feed from sequence `start` on.
-    pub(crate) fn feed(&self, start: u64) -> Cursor<'_> {
-        let mut raw = self.db.raw_iterator_cf(self.family(FEED));
-        raw.seek(encoding::feed_key(start));
-        Cursor { raw }
-    }
-
     /// A cursor over the expiry family from `start` on.
     pub(crate) fn expiry(&self, start: &[u8]) -> Cursor<'_> {
         let mut raw = self.db.raw_iterator_cf(self.family(EXPIRY));
+        raw.seek(start);
+        Cursor { raw }
+    }
+
+    /// A cursor over the feed rows of the commits `from` to `to`, both included, before the first.
+    pub(crate) fn feed(&self, from: u64, to: u64) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        if let Some(end) = to.checked_add(1) {
+            options.set_iterate_upper_bound(encoding::feed_key(end));
+        }
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(FEED), options);
+        raw.seek(encoding::feed_key(from));
+        Cursor { raw }
+    }
+
+    /// A cursor over version rows with `start <= key < end`, at the last, to be moved backwards.
+    pub(crate) fn versions_back(&self, start: Vec<u8>, end: Vec<u8>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_iterate_lower_bound(start);
+        options.set_iterate_upper_bound(end);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
+        raw.seek_to_last();
+        Cursor { raw }
+    }
+
+    /// A cursor over all rows of a family, at the first, that reads each block from its file and checks it, and leaves
+    /// the cache to others.
+    pub(crate) fn walk(&self, family: &str) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_verify_checksums(true);
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(family), options);
+        raw.seek_to_first();
+        Cursor { raw }
+    }
+
+    /// As [`walk`](Rocks::walk), over version rows with `start <= key < end`.
+    pub(crate) fn walk_versions(&self, start: &[u8], end: Vec<u8>) -> Cursor<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        options.set_iterate_upper_bound(end);
+        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
         raw.seek(start);
         Cursor { raw }
     }
@@ -232,6 +293,50 @@ impl Rocks {
         }
     }
 
+    /// A cursor over feed rows that is nowhere yet.
+    pub(crate) fn feed_rows(&self) -> Cursor<'_> {
+        Cursor { raw: self.db.raw_iterator_cf(self.family(FEED)) }
+    }
+
+    /// The sorted files of a family, in the order of their first keys.
+    pub(crate) fn files(&self, family: &str) -> Result<Vec<SortedFile>> {
+        let mut files = Vec::new();
+        for file in self.db.live_files().map_err(failure)? {
+            if let (Some(start), Some(end)) = (file.start_key, file.end_key)
+                && file.column_family_name == family
+            {
+                files.push(SortedFile { start, end, rows: file.num_entries });
+            }
+        }
+        files.sort_unstable_by(|a, b| a.start.cmp(&b.start));
+        Ok(files)
+    }
+
+    /// About how many bytes the version rows with `start <= key < end` take up in sorted files, compressed.
+    pub(crate) fn versions_disk_bytes(&self, start: &[u8], end: &[u8]) -> u64 {
+        let ranges = [rocksdb::Range::new(start, end)];
+        self.db.get_approximate_sizes_cf(self.family(VERSIONS), &ranges).into_iter().sum()
+    }
+
+    /// How many version rows are in memory tables only.
+    pub(crate) fn versions_in_memory(&self) -> u64 {
+        self.versions_property(c"rocksdb.num-entries-active-mem-table")
+            + self.versions_property(c"rocksdb.num-entries-imm-mem-tables")
+    }
+
+    /// About how many rows a family has.
+    pub(crate) fn estimate_rows(&self, family: &str) -> u64 {
+        let property = self.db.property_int_value_cf(self.family(family), c"rocksdb.estimate-num-keys");
+        property.ok().flatten().unwrap_or(0)
+    }
+
+    /// Keeps every file on disk that is there now or comes, also those that are needed no more, until the answer is
+    /// dropped. Meanwhile a second, read-only handle of the same directory sees the state it was opened at.
+    pub(crate) fn keep_files(&self) -> Result<KeptFiles<'_>> {
+        self.db.disable_file_deletions().map_err(failure)?;
+        Ok(KeptFiles { db: &self.db })
+    }
+
     /// Gives the disk space of a dropped collection back soon: whole files at once, the rest at compaction.
     pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.family(VERSIONS), start, end).map_err(failure)
@@ -286,7 +391,57 @@ pub(crate) struct RowCount {
     pub(crate) deletions: u64,
 }
 
-/// A position among rows. It sees the rows that were there when it was made, and no others.
+/// What a sorted file holds: the rows from one key to another, both included.
+pub(crate) struct SortedFile {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+    pub(crate) rows: u64,
+}
+
+/// Finds documents in the rows that were there when it was made.
+pub(crate) struct Reader<'a> {
+    raw: DBRawIterator<'a>,
+    key: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// As [`Rocks::newest`].
+    pub(crate) fn newest<T>(
+        &mut self,
+        document_prefix: &[u8],
+        at: u64,
+        look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        self.key.clear();
+        self.key.extend_from_slice(document_prefix);
+        encoding::push_seq(&mut self.key, at);
+        self.raw.seek(&self.key);
+        let Some((found, value)) = self.raw.item() else {
+            self.raw.status().map_err(failure)?;
+            return Ok(None);
+        };
+        let (prefix, seq) = encoding::split_version_key(found)?;
+        if prefix != document_prefix {
+            return Ok(None);
+        }
+        let (header, body) = VersionHeader::decode(value)?;
+        Ok(Some(look(seq, header, body)))
+    }
+}
+
+/// See [`Rocks::keep_files`].
+pub(crate) struct KeptFiles<'a> {
+    db: &'a DB,
+}
+
+impl Drop for KeptFiles<'_> {
+    fn drop(&mut self) {
+        // It only counts down; what is left over is deleted at the next opening at the latest.
+        let _ = self.db.enable_file_deletions();
+    }
+}
+
+/// A position among the rows of a family. It sees the rows that were there when it was made, and no others.
 pub(crate) struct Cursor<'a> {
     raw: DBRawIterator<'a>,
 }
@@ -306,9 +461,28 @@ impl Cursor<'_> {
         self.raw.next();
     }
 
+    pub(crate) fn retreat(&mut self) {
+        self.raw.prev();
+    }
+
     pub(crate) fn seek(&mut self, key: &[u8]) {
         self.raw.seek(key);
     }
+
+    /// Goes to the last row at or before `key`, wherever the cursor began.
+    pub(crate) fn seek_back(&mut self, key: &[u8]) {
+        self.raw.seek_for_prev(key);
+    }
+}
+
+fn families(options: &Options) -> [ColumnFamilyDescriptor; 4] {
+    let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
+    [
+        ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
+        ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
+        ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
+        ColumnFamilyDescriptor::new(EXPIRY, family_options(&cache, options)),
+    ]
 }
 
 fn database_options(options: &Options, create: bool) -> rocksdb::Options {
@@ -381,6 +555,7 @@ fn failure(error: rocksdb::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::VersionKind;
 
     #[test]
     fn families_survive_reopen_and_a_lost_current_file_is_no_new_database() {
@@ -397,5 +572,25 @@ mod tests {
         drop(rocks);
         std::fs::remove_file(path.join("CURRENT")).expect("remove");
         assert!(Rocks::open(&path, &options, false).is_err());
+    }
+
+    /// What retention leaves of a batch still says where the batch ends.
+    #[test]
+    fn any_row_of_a_batch_tells_its_end() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let rocks = Rocks::open(&dir.path().join("rocksdb"), &Options::default(), true).expect("create");
+        let mut rows = Rows::default();
+        // Of the batches 1..=3, 4..=5 and 7, the rows 2, 3 and 4 are dropped. Nothing was ever written at 6.
+        for (seq, rest) in [(1, 2), (5, 0), (7, 0)] {
+            let (kind, time_ms, previous) = (VersionKind::Document, 0, 0);
+            let version = VersionHeader { kind, time_ms, previous, created: 0, ttl_ms: None };
+            let value = encoding::feed_value(encoding::FeedKind::Created, rest, &version, 1, b"a");
+            rocks.put_feed(&mut rows, &encoding::feed_key(seq), &value);
+        }
+        rocks.write(rows, true).expect("write");
+        let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
+        // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
+        // because nothing is left between the two.
+        assert_eq!(ends, [0, 3, 3, 3, 4, 5, 6, 7, 8]);
     }
 }

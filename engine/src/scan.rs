@@ -17,7 +17,7 @@ use crate::ttl::Lifetime;
 /// After this many superseded versions of one document, seeking past the rest is cheaper than stepping over them.
 const STEPS_BEFORE_SEEK: usize = 8;
 
-/// Which ids a scan covers. Ids compare as bytes.
+/// Which ids a scan covers, and in which direction. Ids compare as bytes.
 ///
 /// # Examples
 ///
@@ -34,26 +34,28 @@ const STEPS_BEFORE_SEEK: usize = 8;
 ///     carts.scan(range)?.map(|entry| Ok(entry?.0)).collect()
 /// };
 /// assert_eq!(ids(&ScanRange::prefix("an"))?, ["ana", "anton"]);
-/// // A page ends somewhere; the next one starts after its last id.
+/// // A page ends somewhere; the next one starts after its last id, or before it on the way back.
 /// assert_eq!(ids(&ScanRange::all().after("ana"))?, ["anton", "berta"]);
+/// assert_eq!(ids(&ScanRange::all().before("berta").reverse())?, ["anton", "ana"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanRange {
     start: Bound<Vec<u8>>,
     end: Option<Vec<u8>>,
+    reverse: bool,
 }
 
 impl ScanRange {
     /// All documents.
     pub fn all() -> ScanRange {
-        ScanRange { start: Bound::Unbounded, end: None }
+        ScanRange { start: Bound::Unbounded, end: None, reverse: false }
     }
 
     /// Documents whose id begins with `prefix`.
     pub fn prefix(prefix: impl AsRef<[u8]>) -> ScanRange {
         let prefix = prefix.as_ref();
-        ScanRange { start: Bound::Included(prefix.to_vec()), end: successor(prefix) }
+        ScanRange { start: Bound::Included(prefix.to_vec()), end: successor(prefix), reverse: false }
     }
 
     /// Only ids at or after `id`.
@@ -61,9 +63,27 @@ impl ScanRange {
         self.start_at(Bound::Included(id.as_ref().to_vec()))
     }
 
-    /// Only ids after `id`: how a scan goes on where an earlier one stopped.
+    /// Only ids after `id`: how a forward scan goes on where an earlier one stopped.
     pub fn after(self, id: impl AsRef<[u8]>) -> ScanRange {
         self.start_at(Bound::Excluded(id.as_ref().to_vec()))
+    }
+
+    /// Only ids at or before `id`.
+    pub fn through(self, id: impl AsRef<[u8]>) -> ScanRange {
+        // No id comes between one and the same with a zero byte added.
+        self.to([id.as_ref(), b"\0"].concat())
+    }
+
+    /// Only ids before `id`: how a backward scan goes on where an earlier one stopped. The same as
+    /// [`to`](ScanRange::to).
+    pub fn before(self, id: impl AsRef<[u8]>) -> ScanRange {
+        self.to(id)
+    }
+
+    /// From the last id to the first, whichever way it went until now. The bounds stay what they are.
+    pub fn reverse(mut self) -> ScanRange {
+        self.reverse = true;
+        self
     }
 
     /// Only ids before `id`.
@@ -88,8 +108,22 @@ impl ScanRange {
         self
     }
 
+    /// Whether the range covers `id`.
+    pub(crate) fn contains(&self, id: &[u8]) -> bool {
+        let is_after_start = match &self.start {
+            Bound::Unbounded => true,
+            Bound::Included(start) => id >= start.as_slice(),
+            Bound::Excluded(start) => id > start.as_slice(),
+        };
+        is_after_start && self.end.as_deref().is_none_or(|end| id < end)
+    }
+
+    pub(crate) fn is_reverse(&self) -> bool {
+        self.reverse
+    }
+
     /// The version keys that the range covers: from the first to before the second.
-    fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn keys(&self, collection: &CollectionState) -> (Vec<u8>, Vec<u8>) {
         let number = collection.number;
         let start = match &self.start {
             Bound::Unbounded => encoding::collection_start(number).to_vec(),
@@ -112,7 +146,7 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-/// The documents of a range, in byte order of their ids, all as of one commit sequence.
+/// The documents of a range, in byte order of their ids or backwards, all as of one commit sequence.
 ///
 /// An iterator of id and document. After an error it is at its end.
 pub struct Scan<'a> {
@@ -120,10 +154,19 @@ pub struct Scan<'a> {
     cursor: Cursor<'a>,
     seq: CommitSeq,
     lifetime: Lifetime,
-    /// The document whose answer is known; its remaining versions are passed over.
+    reverse: bool,
+    /// Forwards: the document whose answer is known; its remaining versions are passed over. Backwards: the document
+    /// that the cursor is in.
     done: Vec<u8>,
     steps: usize,
     failed: bool,
+}
+
+/// A version, copied out of the cursor that goes on.
+struct Found {
+    seq: u64,
+    header: VersionHeader,
+    body: Bytes,
 }
 
 impl<'a> Scan<'a> {
@@ -135,8 +178,11 @@ impl<'a> Scan<'a> {
         lifetime: Lifetime,
     ) -> Scan<'a> {
         let (start, end) = range.keys(collection);
-        let cursor = store.rocks.versions(&start, end);
-        Scan { store, cursor, seq, lifetime, done: Vec::new(), steps: 0, failed: false }
+        let cursor = match range.reverse {
+            false => store.rocks.versions(&start, end),
+            true => store.rocks.versions_back(start, end),
+        };
+        Scan { store, cursor, seq, lifetime, reverse: range.reverse, done: Vec::new(), steps: 0, failed: false }
     }
 
     /// The commit sequence that the documents are read at.
@@ -190,6 +236,81 @@ impl<'a> Scan<'a> {
         }
         Ok(None)
     }
+
+    /// Backwards, a document's versions come oldest first, and the one that counts is the last at or below the
+    /// scan's sequence: the next row must be seen before it is known.
+    fn previous_document(&mut self) -> Result<Option<(Bytes, Document)>> {
+        let at = self.seq.get();
+        let mut found: Option<Found> = None;
+        self.done.clear();
+        self.steps = 0;
+        loop {
+            let row = match self.cursor.row()? {
+                Some((key, value)) => Some((encoding::split_version_key(key)?, value)),
+                None => None,
+            };
+            match row {
+                Some(((prefix, seq), value)) if prefix == self.done => {
+                    self.steps += 1;
+                    let many = self.steps >= STEPS_BEFORE_SEEK;
+                    if seq <= at && !many {
+                        found = Some(Found::copy(seq, value)?);
+                        self.cursor.retreat();
+                    } else if seq <= at {
+                        found = self.seek_newest(at)?;
+                        self.cursor.seek_back(&self.done);
+                    } else if many {
+                        // All of this document's versions that are still to come are newer yet.
+                        self.cursor.seek_back(&self.done);
+                    } else {
+                        self.cursor.retreat();
+                    }
+                }
+                next => {
+                    // The document that the cursor was in is at its end.
+                    let document = match found.take() {
+                        Some(found) if found.header.kind == VersionKind::Document => Some(found),
+                        _ => None,
+                    };
+                    if let Some(Found { seq, header, body }) = document {
+                        let id = Bytes::from(encoding::id_of_prefix(&self.done)?);
+                        return Ok(Some((id, self.store.document(seq, &header, body))));
+                    }
+                    let Some(((prefix, seq), value)) = next else {
+                        return Ok(None);
+                    };
+                    self.done.clear();
+                    self.done.extend_from_slice(prefix);
+                    self.steps = 0;
+                    if seq <= at {
+                        found = Some(Found::copy(seq, value)?);
+                    }
+                    self.cursor.retreat();
+                }
+            }
+        }
+    }
+
+    /// Moves the cursor to the newest version at or below `at` of the document it is in.
+    fn seek_newest(&mut self, at: u64) -> Result<Option<Found>> {
+        let mut key = self.done.clone();
+        encoding::push_seq(&mut key, at);
+        self.cursor.seek(&key);
+        match self.cursor.row()? {
+            Some((key, value)) => {
+                let (_, seq) = encoding::split_version_key(key)?;
+                Found::copy(seq, value).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl Found {
+    fn copy(seq: u64, value: &[u8]) -> Result<Found> {
+        let (header, body) = VersionHeader::decode(value)?;
+        Ok(Found { seq, header, body: Bytes::copy_from_slice(body) })
+    }
 }
 
 impl Iterator for Scan<'_> {
@@ -199,7 +320,7 @@ impl Iterator for Scan<'_> {
         if self.failed {
             return None;
         }
-        let next = self.next_document();
+        let next = if self.reverse { self.previous_document() } else { self.next_document() };
         self.failed = next.is_err();
         next.transpose()
     }
@@ -224,8 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_range_covers() {
+        let range = ScanRange::all().after("b").to("d");
+        assert_eq!(
+            ["a", "b", "b\0", "c", "d"].map(|id| range.contains(id.as_bytes())),
+            [false, false, true, true, false]
+        );
+        assert!(ScanRange::prefix("b").contains(b"b\xff") && !ScanRange::prefix("b").contains(b"c"));
+        assert!(ScanRange::all().contains(b""));
+    }
+
+    #[test]
     fn bounds_only_narrow() {
         let range = ScanRange::prefix("b").from("a").after("c").from("c").to("z").to("d");
-        assert_eq!(range, ScanRange { start: Bound::Excluded(b"c".to_vec()), end: Some(b"c".to_vec()) });
+        let expected = ScanRange { start: Bound::Excluded(b"c".to_vec()), end: Some(b"c".to_vec()), reverse: false };
+        assert_eq!(range, expected);
+        assert_eq!(ScanRange::all().through("a").before("b"), ScanRange::all().to("a\0"));
     }
 }

@@ -56,16 +56,22 @@ impl Snapshot {
     /// Of the state as of `seq`, the last commit of a batch, at the time `time_ms`, as far as it still exists.
     pub(crate) fn past(store: Arc<Inner>, kind: PinKind, seq: CommitSeq, time_ms: u64) -> Result<Snapshot> {
         let since_ms = store.now_ms();
-        let states = store.live_collections();
-        let mut incomplete = Vec::new();
-        let hold = store.watermark.hold_past(kind, since_ms, seq, || {
-            let gone = states.iter().filter(|state| state.incomplete_at(seq));
-            incomplete.extend(gone.map(|state| state.number));
-            let oldest = states.iter().map(|state| state.horizon().complete).min().unwrap_or(0);
-            if oldest > seq.get() { Err(dropped(seq, CommitSeq::new(oldest))) } else { Ok(()) }
-        })?;
+        let hold = store.watermark.hold_past(kind, since_ms, seq);
         let lifetimes = store.lifetimes.read().clone();
-        Ok(Snapshot { store, hold, time_ms, lifetimes, incomplete })
+        let mut snapshot = Snapshot { store, hold, time_ms, lifetimes, incomplete: Vec::new() };
+        // Held first, asked afterwards: see `Watermark::agree`.
+        let states = snapshot.store.live_collections();
+        let oldest = states.iter().map(|state| state.horizon().complete).min().unwrap_or(0);
+        if oldest > seq.get() {
+            return Err(dropped(seq, CommitSeq::new(oldest)));
+        }
+        snapshot.incomplete =
+            states.iter().filter(|state| state.incomplete_at(seq)).map(|state| state.number).collect();
+        Ok(snapshot)
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Inner> {
+        &self.store
     }
 
     /// The commit sequence that this snapshot reads at.
@@ -84,7 +90,8 @@ impl Snapshot {
         self.store.get_at(collection.state(), id.as_ref(), self.seq(), self.lifetime(collection))
     }
 
-    /// Reads the documents in `range` as of this snapshot, in byte order of their ids.
+    /// Reads the documents in `range` as of this snapshot, in byte order of their ids or
+    /// [backwards](ScanRange::reverse).
     ///
     /// # Errors
     ///
@@ -95,15 +102,24 @@ impl Snapshot {
         self.store.scan_at(collection.state(), range, self.seq(), self.lifetime(collection))
     }
 
-    fn lifetime(&self, collection: &Collection) -> Lifetime {
+    pub(crate) fn lifetime(&self, collection: &Collection) -> Lifetime {
         Lifetime { ttl: self.lifetimes.of(collection.state().number), now_ms: self.time_ms }
     }
 
-    fn check(&self, collection: &Collection) -> Result<()> {
-        if !collection.belongs_to(&self.store) {
-            let name = collection.name();
-            return Err(Error::Invalid(format!("collection {name:?} is of another store than the snapshot")));
+    /// The time and the settings by which it judges what has expired.
+    pub(crate) fn judgement(&self) -> (u64, &Lifetimes) {
+        (self.time_ms, &self.lifetimes)
+    }
+
+    pub(crate) fn check_store(&self, collection: &Collection) -> Result<()> {
+        if collection.belongs_to(&self.store) {
+            return Ok(());
         }
+        Err(Error::Invalid(format!("collection {:?} is of another store than the snapshot", collection.name())))
+    }
+
+    fn check(&self, collection: &Collection) -> Result<()> {
+        self.check_store(collection)?;
         if self.incomplete.contains(&collection.state().number) {
             return Err(dropped(self.seq(), collection.horizon()));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::RefUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,7 @@ use crate::batch::{WriteBatch, validate_id};
 use crate::cache::{CachedVersion, VersionCache};
 use crate::collection::{Collection, CollectionState};
 use crate::commit::{Queue, created_seq};
+use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::encoding::{
@@ -29,19 +30,21 @@ use crate::health::Health;
 use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
 use crate::retention::Retention;
-use crate::rocks::{Rocks, Rows};
+use crate::retry::Turns;
+use crate::rocks::{Reader, Rocks, Rows};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
 use crate::trim::Walks;
 use crate::ttl::{DocumentTtl, Lifetime, Lifetimes};
+use crate::visible::Visible;
 use crate::watermark::{Pin, PinKind, Watermark};
-use crate::{CommitSeq, Etag, clock};
+use crate::{AsOf, CommitSeq, Etag, clock};
 
 /// A persistent store of versioned documents in collections.
 ///
 /// Cheap to clone; all clones are the same open store, usable from many threads at once. One process at a time has a
-/// directory open. The store closes when its last handle goes (collections and snapshots are handles too); a process
+/// directory open, or many that only [read](Options::read_only) it. The store closes when its last handle goes (collections and snapshots are handles too); a process
 /// that is killed instead loses nothing that it acknowledged.
 ///
 /// # Examples
@@ -56,7 +59,7 @@ use crate::{CommitSeq, Etag, clock};
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What all handles of an open store share. When the last handle goes, its threads end and the store closes.
@@ -74,13 +77,15 @@ pub(crate) struct Core {
     pub(crate) stripes: Stripes,
     pub(crate) cache: VersionCache,
     pub(crate) queue: Queue,
+    pub(crate) turns: Turns,
     pub(crate) commit_clock: Mutex<CommitClock>,
     pub(crate) epochs: Epochs,
     pub(crate) health: Arc<Health>,
     pub(crate) watermark: Watermark,
+    pub(crate) cursors: Cursors,
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) signal: Signal,
-    visible: AtomicU64,
+    pub(crate) visible: Arc<Visible>,
     /// The time of the last commit, or a later one by which somebody judged: the wall clock may be behind it.
     time_floor_ms: AtomicU64,
     pub(crate) collections: Mutex<Collections>,
@@ -106,13 +111,18 @@ pub(crate) struct Collections {
 pub struct Stats {
     /// The newest visible commit.
     pub last_commit: CommitSeq,
-    /// The oldest commit sequence that something alive reads at; `last_commit` without anything.
+    /// The oldest commit sequence that a live snapshot reads at or a registered cursor stands at; `last_commit`
+    /// without any.
     pub watermark: CommitSeq,
     /// What keeps old versions from being dropped, the one with the oldest sequence first: which snapshot,
     /// transaction or cursor it is, at which sequence, since when.
     pub pins: Vec<Pin>,
     /// Live snapshots.
     pub snapshots: usize,
+    /// Registered cursors.
+    pub cursors: usize,
+    /// Change feeds that wait for a commit at this moment.
+    pub waiting_feeds: usize,
     /// Writes committed since the store was opened.
     pub commits: u64,
     /// Write batches that they went to disk in. `commits / groups` is how many writes shared a sync.
@@ -141,8 +151,7 @@ impl Store {
     }
 
     pub(crate) fn open_with(options: &Options, path: &Path) -> Result<Store> {
-        let mut directory = Directory::open(path, options.create_if_missing)?;
-        let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
+        let (mut directory, rocks) = open_files(options, path)?;
         if directory.is_new() {
             let created_ms = clock::now_ms(&options.clock, 0);
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
@@ -152,7 +161,6 @@ impl Store {
             directory.finish_creation()?;
         }
         check_store_record(&rocks, path)?;
-        let collections = load_collections(&rocks)?;
         let epochs = rocks
             .meta_rows(encoding::EPOCH_PREFIX)?
             .iter()
@@ -166,9 +174,11 @@ impl Store {
             return Err(Error::Corruption("there are commits but no epoch that they belong to".into()));
         }
         let (last_assigned, last_time_ms) = last.map_or((0, 0), |last| (last.seq, last.time_ms));
+        let collections = load_collections(&rocks, last_assigned)?;
         let rocks = Arc::new(rocks);
-        let health = Arc::new(Health::default());
+        let health = Arc::new(if options.read_only { Health::read_only() } else { Health::default() });
         let flusher = match options.durability {
+            _ if options.read_only => None,
             Durability::Sync => None,
             Durability::Buffered => Some(Flusher::start(&rocks, &health, options.flush_interval)?),
         };
@@ -182,26 +192,35 @@ impl Store {
         for state in collections.by_name.values() {
             lifetimes.set(state.number, state.ttl());
         }
+        let watermark = Watermark::default();
+        let cursors = Cursors::load(&rocks, &watermark)?;
         let core = Arc::new(Core {
             rocks,
             options: options.clone(),
             stripes: Stripes::new(),
             cache: VersionCache::new(options.document_cache_bytes),
             queue: Queue::default(),
+            turns: Turns::default(),
             commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
             epochs: Epochs::new(epochs),
             health,
-            watermark: Watermark::default(),
+            watermark,
+            cursors,
             upkeep: Mutex::new(upkeep),
             signal: Signal::default(),
-            visible: AtomicU64::new(last_assigned),
+            visible: Arc::new(Visible::new(last_assigned)),
             time_floor_ms: AtomicU64::new(last_time_ms),
             collections: Mutex::new(collections),
             lifetimes: RwLock::new(lifetimes),
             directory,
         });
-        let maintenance = options.background_maintenance.then(|| Maintenance::start(&core)).transpose()?;
+        let maintenance =
+            (options.background_maintenance && !options.read_only).then(|| Maintenance::start(&core)).transpose()?;
         Ok(Store { inner: Arc::new(Inner { flusher, maintenance, core }) })
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// The directory that the store is in.
@@ -235,7 +254,7 @@ impl Store {
         let Retention { keep_ms, keep_versions } = Retention::default();
         let ttl = TtlRecord::default();
         let record = CollectionRecord { name: name.to_owned(), created_ms, keep_ms, keep_versions, ttl };
-        let state = Arc::new(CollectionState::new(number, record.clone(), Horizon::default()));
+        let state = Arc::new(CollectionState::new(number, record.clone(), Horizon::default(), 0));
         let record = encoding::encode_record(&record)?;
         let mut rows = Rows::default();
         inner.rocks.put_meta(&mut rows, &encoding::collection_key(number), &record);
@@ -281,6 +300,10 @@ impl Store {
         Ok(true)
     }
 
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
     /// Begins an empty batch.
     pub fn batch<'a>(&self) -> WriteBatch<'a> {
         WriteBatch::new(Arc::clone(&self.inner))
@@ -291,26 +314,37 @@ impl Store {
         Snapshot::new(Arc::clone(&self.inner), PinKind::Snapshot)
     }
 
-    /// Takes a snapshot of the whole store as it was after commit `seq`. A batch is never split: in the middle of
-    /// one, the snapshot is of the state after it, and [`Snapshot::seq`] says so. Documents that had expired at the
-    /// time of that commit are absent.
+    /// Takes a snapshot of the whole store as it was after a commit sequence, after the write that an etag names, or at
+    /// a time (see [`AsOf`]). A batch is never split: in the middle of one, the snapshot is of the state after it, and
+    /// [`Snapshot::seq`] says so. Documents that had expired at that time are absent.
     ///
     /// Each collection can be read as far back as its [horizon](Collection::horizon). When some collections can be
-    /// read at `seq` and others no more, the snapshot can be taken, and reads of the others fail.
+    /// read as of then and others no more, the snapshot can be taken, and reads of the others fail.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a sequence that is not committed yet; [`Error::NotRetained`] for one older than the horizon
-    /// of every collection; [`Error::Io`] and [`Error::Corruption`] when the
-    /// commit order cannot be read.
-    pub fn snapshot_at(&self, seq: CommitSeq) -> Result<Snapshot> {
-        let newest = self.inner.visible();
-        if seq > newest {
-            return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
-        }
-        let end = CommitSeq::new(self.inner.rocks.end_of_batch(seq.get())?);
-        let time_ms = self.inner.rocks.time_of(end.get())?;
-        Snapshot::past(Arc::clone(&self.inner), PinKind::Snapshot, end, time_ms)
+    /// [`Error::Invalid`] for a sequence that is not committed yet, a time to come, or an etag of another store;
+    /// [`Error::NotRetained`] for a state older than the horizon of every collection; [`Error::Io`] and [`Error::Corruption`]
+    /// when the commit order cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::Precondition;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let carts = store.collection("carts")?;
+    /// let first = carts.put("ana", "1 pen", Precondition::Any)?;
+    /// carts.put("ana", "2 pens", Precondition::Any)?;
+    /// let then = store.snapshot_at(first.seq)?;
+    /// assert_eq!(then.get(&carts, "ana")?.expect("there").body, "1 pen");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot_at(&self, as_of: impl Into<AsOf>) -> Result<Snapshot> {
+        let inner = &self.inner;
+        let (seq, time_ms) = inner.resolve(as_of.into())?;
+        Snapshot::past(Arc::clone(inner), PinKind::Snapshot, seq, time_ms)
     }
 
     /// The newest visible commit; 0 in a store without commits.
@@ -318,9 +352,9 @@ impl Store {
         self.inner.visible()
     }
 
-    /// The oldest commit sequence that a live snapshot, a transaction or a registered cursor reads at, or
-    /// [`last_commit`](Store::last_commit) without one. Versions that were superseded at or before it are needed by
-    /// none of these.
+    /// The oldest commit sequence that a live snapshot or a transaction reads at or a [registered
+    /// cursor](Store::register_cursor) stands at, or [`last_commit`](Store::last_commit) without any. Versions that were
+    /// superseded at or before it are needed by none of these.
     pub fn watermark(&self) -> CommitSeq {
         self.inner.watermark.oldest(|| self.inner.visible())
     }
@@ -328,8 +362,7 @@ impl Store {
     /// The oldest commit as of which every collection still reads as it was: the newest of their
     /// [horizons](Collection::horizon). 0 while nothing has been dropped.
     pub fn horizon(&self) -> CommitSeq {
-        let states = self.inner.live_collections();
-        CommitSeq::new(states.iter().map(|state| state.horizon().complete).max().unwrap_or(0))
+        self.inner.horizon(None)
     }
 
     /// Commits the expiry of everything that has expired by now, drops what [retention](Retention) no longer keeps, and gives disk space back if that is much.
@@ -354,6 +387,8 @@ impl Store {
             watermark: self.watermark(),
             pins: inner.watermark.pins(),
             snapshots: inner.watermark.snapshots(),
+            cursors: inner.cursors.count(),
+            waiting_feeds: inner.visible.waiting(),
             commits,
             groups,
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
@@ -362,11 +397,6 @@ impl Store {
             cache_misses,
             writable: inner.health.check().is_ok(),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn core(&self) -> &Core {
-        &self.inner
     }
 
     /// Makes everything acknowledged so far durable, also under [`Durability::Buffered`].
@@ -401,12 +431,12 @@ impl fmt::Debug for Store {
 impl Core {
     /// The newest commit that anybody may see.
     pub(crate) fn visible(&self) -> CommitSeq {
-        CommitSeq::new(self.visible.load(Ordering::SeqCst))
+        self.visible.get()
     }
 
     /// Lets everybody see the commits up to `seq`. Called by one leader at a time, in ascending order.
     pub(crate) fn publish(&self, seq: CommitSeq) {
-        self.visible.store(seq.get(), Ordering::SeqCst);
+        self.visible.publish(seq);
         self.signal.after_commit();
     }
 
@@ -432,6 +462,49 @@ impl Core {
         self.collections.lock().by_name.values().cloned().collect()
     }
 
+    /// The end of the batch that `seq` is in. What is named by a sequence is never half a batch.
+    pub(crate) fn end_of_visible_batch(&self, seq: CommitSeq) -> Result<CommitSeq> {
+        let newest = self.visible();
+        if seq > newest {
+            return Err(Error::Invalid(format!("commit {seq} does not exist yet: the newest is {newest}")));
+        }
+        self.rocks.end_of_batch(seq.get()).map(CommitSeq::new)
+    }
+
+    /// The oldest commit as of which a collection, or (`None`) every one, still reads as it was.
+    pub(crate) fn horizon(&self, collection: Option<&CollectionState>) -> CommitSeq {
+        CommitSeq::new(match collection {
+            Some(collection) => collection.horizon().complete,
+            None => {
+                let collections = self.collections.lock();
+                collections.by_name.values().map(|state| state.horizon().complete).max().unwrap_or(0)
+            }
+        })
+    }
+
+    /// Refuses when retention may have dropped something of the state as of commit `at`. Whoever reads history without
+    /// holding it asks when the rows are in view.
+    pub(crate) fn check_retained(&self, collection: Option<&CollectionState>, at: CommitSeq) -> Result<()> {
+        let oldest = self.horizon(collection);
+        if at < oldest { Err(Error::NotRetained { asked: at, oldest }) } else { Ok(()) }
+    }
+
+    /// Refuses when retention may have dropped some commit after `position`. Whoever reads the feed without holding it
+    /// asks again when it is read.
+    pub(crate) fn check_feed_retained(&self, collection: Option<&CollectionState>, position: CommitSeq) -> Result<()> {
+        let oldest = CommitSeq::new(self.horizon(collection).get().saturating_sub(1));
+        if position < oldest { Err(Error::NotRetained { asked: position, oldest }) } else { Ok(()) }
+    }
+
+    /// The live collection with this number.
+    pub(crate) fn collection_numbered(&self, number: CollectionNumber) -> Option<Arc<CollectionState>> {
+        self.collections.lock().by_name.values().find(|state| state.number == number).cloned()
+    }
+
+    pub(crate) fn rocks_path(&self) -> PathBuf {
+        self.directory.rocks_path()
+    }
+
     pub(crate) fn etag(&self, seq: u64) -> Etag {
         Etag::new(self.epochs.of(seq), CommitSeq::new(seq))
     }
@@ -450,12 +523,24 @@ impl Core {
     /// The newest version of a document at or below the visible sequence `at`, tombstones included. The body may be
     /// left out unless it is asked for.
     pub(crate) fn newest(&self, prefix: &[u8], at: u64, with_body: bool) -> Result<Option<CachedVersion>> {
+        self.newest_by(&mut None, prefix, at, with_body)
+    }
+
+    /// As [`newest`](Inner::newest), for many documents in turn: `reader` is made when it is first needed, and sees
+    /// what is in RocksDB by then.
+    pub(crate) fn newest_by<'a>(
+        &'a self,
+        reader: &mut Option<Reader<'a>>,
+        prefix: &[u8],
+        at: u64,
+        with_body: bool,
+    ) -> Result<Option<CachedVersion>> {
         if let Some(version) = self.cache.get(prefix, at)
             && (version.body.is_some() || !with_body)
         {
             return Ok(Some(version));
         }
-        self.rocks.newest(prefix, at, |seq, header, body| {
+        reader.get_or_insert_with(|| self.rocks.reader()).newest(prefix, at, |seq, header, body| {
             let body = Bytes::copy_from_slice(body);
             self.cache.offer(prefix, at, seq, header, &body);
             CachedVersion { seq, header, body: Some(body) }
@@ -493,6 +578,17 @@ impl Core {
         }
     }
 
+    /// Reads the current version of a document if it is in the cache, body and all.
+    pub(crate) fn get_cached(&self, collection: &CollectionState, id: &[u8]) -> Option<Document> {
+        collection.check_live().ok()?;
+        validate_id(id).ok()?;
+        let version = self.cache.get(&encoding::document_prefix(collection.number, id), self.visible().get())?;
+        let present = version.header.kind == VersionKind::Document
+            && !collection.ttl().is_expired(&version.header, || self.observe_now_ms());
+        let body = version.body.filter(|_| present)?;
+        Some(self.document(version.seq, &version.header, body))
+    }
+
     /// Reads a document as of commit `at`, for somebody who has a hold there.
     pub(crate) fn get_at(
         &self,
@@ -506,11 +602,17 @@ impl Core {
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
-        let found = self.rocks.newest(&prefix, at.get(), |seq, header, body| {
-            let present = header.kind == VersionKind::Document && !lifetime.is_over(&header);
-            present.then(|| self.document(seq, &header, Bytes::copy_from_slice(body)))
-        })?;
-        Ok(found.flatten())
+        // The cache has newest versions only. One that is old enough for `at` is the one that was the newest then.
+        let found = match self.cache.get(&prefix, at.get()).filter(|version| version.body.is_some()) {
+            Some(version) => Some(version),
+            None => self.rocks.newest(&prefix, at.get(), |seq, header, body| {
+                let body = (header.kind == VersionKind::Document).then(|| Bytes::copy_from_slice(body));
+                CachedVersion { seq, header, body }
+            })?,
+        };
+        let present =
+            found.filter(|version| version.header.kind == VersionKind::Document && !lifetime.is_over(&version.header));
+        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
 
     /// Scans a collection as of commit `at`, for somebody who has a hold there.
@@ -541,6 +643,7 @@ impl Core {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.visible.close();
         drop(self.maintenance.take());
         drop(self.flusher.take());
     }
@@ -557,6 +660,17 @@ impl Drop for Core {
     }
 }
 
+fn open_files(options: &Options, path: &Path) -> Result<(Directory, Rocks)> {
+    if options.read_only {
+        let directory = Directory::open_shared(path)?;
+        let rocks = Rocks::open_read_only(&directory.rocks_path(), options)?;
+        return Ok((directory, rocks));
+    }
+    let directory = Directory::open(path, options.create_if_missing)?;
+    let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
+    Ok((directory, rocks))
+}
+
 fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
     let Some(bytes) = rocks.meta(encoding::STORE_KEY)? else {
         return Err(Error::Corruption(format!("{} holds a database that is no etagdb store", path.display())));
@@ -568,7 +682,8 @@ fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn load_collections(rocks: &Rocks) -> Result<Collections> {
+/// `newest`: the newest commit; any of them may have changed any collection.
+fn load_collections(rocks: &Rocks, newest: u64) -> Result<Collections> {
     let mut by_name = BTreeMap::new();
     let horizons = rocks.meta_rows(encoding::HORIZON_PREFIX)?;
     let horizons = horizons.iter().map(|(key, value)| encoding::horizon_of_row(key, value));
@@ -577,7 +692,7 @@ fn load_collections(rocks: &Rocks) -> Result<Collections> {
         let number = encoding::collection_of_key(&key)?;
         let record: CollectionRecord = encoding::decode_record("collection record", &value)?;
         let horizon = horizons.get(&number).copied().unwrap_or_default();
-        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record, horizon)));
+        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record, horizon, newest)));
     }
     let next_number = match rocks.meta(encoding::NEXT_COLLECTION_KEY)? {
         Some(bytes) => encoding::next_collection(&bytes)?,

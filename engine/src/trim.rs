@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use crate::collection::CollectionState;
 use crate::commit::refuse_in_update;
-use crate::encoding::{self, CollectionNumber, FeedEntry, FeedKind, Horizon, TrimPosition, VersionHeader, VersionKind};
+use crate::encoding::{self, CollectionNumber, FeedKind, FeedRow, Horizon, TrimPosition, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::retention::{self, Chain, Retention, Row};
 use crate::rocks::{Cursor, Rows};
@@ -239,11 +239,9 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
     }
     let last = core.visible().get();
     let mut rows = Rows::default();
-    let mut cursor = core.rocks.feed(sweep.position + 1);
+    let mut cursor = core.rocks.feed(sweep.position + 1, last);
     for _ in 0..STEP_ROWS {
-        let row = cursor.row()?;
-        let seq = row.map(|(key, value)| encoding::feed_position(key, value)).transpose()?.map(|row| row.seq);
-        let Some(((_, value), seq)) = row.zip(seq).filter(|&(_, seq)| seq <= last) else {
+        let Some(row) = cursor.row()?.map(|(key, value)| encoding::feed_row(key, value)).transpose()? else {
             for number in &sweep.numbers {
                 finish_sweep(core, &mut rows, *number)?;
             }
@@ -251,7 +249,8 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
             *sweep = Sweep::default();
             return Ok(step);
         };
-        if sweep.numbers.contains(&encoding::feed_entry(value)?.collection) {
+        let seq = row.position.seq;
+        if sweep.numbers.contains(&row.collection) {
             if seq == last {
                 // Its place is needed until there is another commit.
                 step.at_end = true;
@@ -259,6 +258,7 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
                 return Ok(step);
             }
             core.rocks.delete_feed(&mut rows, &encoding::feed_key(seq));
+            core.rocks.put_meta(&mut rows, encoding::SWEPT_KEY, &(seq + 1).to_le_bytes());
             step.dropped += 1;
         }
         sweep.position = seq;
@@ -357,17 +357,14 @@ fn read_feed(
     now_ms: u64,
     plan: &mut Plan,
 ) -> Result<()> {
-    let mut cursor = core.rocks.feed(walk.position + 1);
+    let mut cursor = core.rocks.feed(walk.position + 1, last);
     for _ in 0..STEP_ROWS {
         let Some((key, value)) = cursor.row()? else {
             plan.step.at_end = true;
             return Ok(());
         };
-        let row = encoding::feed_position(key, value)?;
-        if row.seq > last {
-            plan.step.at_end = true;
-            return Ok(());
-        }
+        let entry = encoding::feed_row(key, value)?;
+        let row = entry.position;
         let due_ms = row.time_ms.saturating_add(age_ms);
         if due_ms > now_ms {
             plan.step.due_ms = Some(due_ms);
@@ -377,7 +374,6 @@ fn read_feed(
             plan.step.held = true;
             return Ok(());
         }
-        let entry = encoding::feed_entry(value)?;
         if let Some((_, keep_versions)) = group.get(&entry.collection) {
             let known = row.seq > walk.looked && walk.deferred.is_empty() && plan.deferred.is_empty();
             match (entry.kind, keep_versions) {
@@ -408,7 +404,7 @@ fn read_feed(
 
 impl Plan {
     /// Plans for the version that the commit at `seq` superseded.
-    fn superseded(&mut self, entry: &FeedEntry<'_>, seq: u64, needs: &Needs) {
+    fn superseded(&mut self, entry: &FeedRow<'_>, seq: u64, needs: &Needs) {
         let at = needs.at.partition_point(|&at| at < entry.previous);
         match needs.at.get(at).filter(|&&at| at < seq) {
             Some(&at) => self.defer(at, seq),
@@ -416,7 +412,7 @@ impl Plan {
         }
     }
 
-    fn drop(&mut self, entry: &FeedEntry<'_>, seq: u64, horizon: Horizon) {
+    fn drop(&mut self, entry: &FeedRow<'_>, seq: u64, horizon: Horizon) {
         let mut key = encoding::document_prefix(entry.collection, entry.id);
         encoding::push_seq(&mut key, seq);
         self.deletions.insert(seq, key);
@@ -443,8 +439,8 @@ fn read_documents(core: &Core, group: &Group, needs: &Needs, last: u64, plan: &m
     let mut cursor = core.rocks.versions_from_start();
     let mut rows = Vec::new();
     for (prefix, due) in std::mem::take(&mut plan.documents) {
-        let number = encoding::collection_of_prefix(&prefix)?;
-        let Some((_, keep_versions)) = group.get(&number) else { continue };
+        let in_group = encoding::collection_of_prefix(&prefix).and_then(|number| Some((number, group.get(&number)?)));
+        let Some((number, (_, keep_versions))) = in_group else { continue };
         let (newer, exists) = match keep_versions {
             0 => (0, true),
             _ => look_at_newer(&mut cursor, &prefix, due, *keep_versions as usize)?,
@@ -511,7 +507,7 @@ mod tests {
     use crate::{Options, Precondition, Store};
 
     fn feed_rows(store: &Store) -> Vec<u64> {
-        let mut cursor = store.core().rocks.feed(1);
+        let mut cursor = store.inner().rocks.feed(1, u64::MAX);
         let mut seqs = Vec::new();
         while let Some((key, value)) = cursor.row().expect("row") {
             seqs.push(crate::encoding::feed_position(key, value).expect("position").seq);
@@ -534,6 +530,6 @@ mod tests {
         stays.put("b", "x", Precondition::Any).expect("put");
         store.run_maintenance().expect("maintenance");
         assert_eq!(feed_rows(&store), [2, 5]);
-        assert!(store.core().rocks.meta_rows(crate::encoding::DROPPED_PREFIX).expect("read").is_empty());
+        assert!(store.inner().rocks.meta_rows(crate::encoding::DROPPED_PREFIX).expect("read").is_empty());
     }
 }

@@ -255,6 +255,12 @@ async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hype
 
 /// Runs the request where blocking is allowed, and turns a panic into an answer.
 async fn execute(shared: &Arc<Shared>, route: Route, parts: http::request::Parts, body: Bytes) -> Reply {
+    // Most reads are of something in memory, and going to another thread costs more than answering them. After a panic
+    // the request takes the long way, which answers for it.
+    let in_memory = catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(&route, &parts)));
+    if let Ok(Some(reply)) = in_memory {
+        return reply;
+    }
     let worker = Arc::clone(shared);
     let done = tokio::task::spawn_blocking(move || worker.service.execute(&route, &parts, &body)).await;
     done.unwrap_or_else(|error| {

@@ -53,7 +53,37 @@ pub(crate) fn read(
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Read { if_none_match: headers.if_none_match() };
     let operation = address(service, container, &key, id, action)?;
-    let mut outcome = operations::read(container, operation)?;
+    let version = container.items.get(&operation.key)?.as_ref().map(Version::of);
+    read_found(service, container, headers, operation, version)
+}
+
+/// Reads an item that is in memory. `None`: somebody who may wait for the disk has to look, or to say what is wrong.
+pub(crate) fn read_in_memory(
+    service: &Service,
+    container: &Container,
+    id: &str,
+    headers: Headers<'_>,
+) -> Option<Reply> {
+    headers.check_session(service.store.last_commit()).ok()?;
+    let key = addressed_key(container, headers.partition_key().ok()?).ok()?;
+    // Finding an item by its rid takes a search.
+    if id.parse::<DocumentRid>().is_ok() {
+        return None;
+    }
+    let key = item_key::item_key(&container.definition.partition_key, &key, id);
+    let version = Version::of(&container.items.get_cached(&key)?);
+    let action = Action::Read { if_none_match: headers.if_none_match() };
+    read_found(service, container, headers, Operation { key, created: None, action }, Some(version)).ok()
+}
+
+fn read_found(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    operation: Operation<'_>,
+    version: Option<Version>,
+) -> Result<Reply, ApiError> {
+    let mut outcome = operations::read(operation, version);
     if let Outcome::Item(_, version) = &outcome
         && headers.if_none_match_text().is_none()
         && let Some(since) = headers.if_modified_since()

@@ -130,17 +130,16 @@ fn judge(action: Action<'_>, created: Option<CommitSeq>, current: Option<&Versio
     }
 }
 
-/// Reads an item without a batch around it.
-pub(crate) fn read(container: &Container, operation: Operation<'_>) -> Result<Outcome, ApiError> {
-    let version = container.items.get(&operation.key)?.as_ref().map(Version::of);
-    Ok(match (judge(operation.action, operation.created, version.as_ref()), version) {
+/// Judges a read of the version that was found, without a batch around it.
+pub(crate) fn read(operation: Operation<'_>, version: Option<Version>) -> Outcome {
+    match (judge(operation.action, operation.created, version.as_ref()), version) {
         (Ok(Verdict::NotModified), Some(version)) => Outcome::NotModified(version.etag, version.seq),
         (Ok(_), Some(version)) => Outcome::Item(StatusCode::OK, version),
         (Ok(_), None) => {
             Outcome::Refused(ApiError::new(Kind::InternalServerError, "an item that is not there was read"))
         }
         (Err(error), _) => Outcome::Refused(error),
-    })
+    }
 }
 
 /// Runs operations in order as one step of the store. An operation that was refused before (its partition key

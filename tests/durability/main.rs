@@ -1,6 +1,8 @@
 //! What survives the death of the process. The child writes and acknowledges on a pipe, is killed with SIGKILL at an
 //! unforeseeable moment, and the store it leaves is compared with what it said.
 
+mod checkpoints;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -72,29 +74,29 @@ fn value(document: &Document) -> u64 {
 }
 
 /// Compares the store with what was acknowledged. A writer has one write in flight, so what is found may be one step
-/// ahead of the last acknowledgement, but never behind it.
+/// ahead of the last acknowledgement, but never behind it. What is found is what the next life begins with: it counts
+/// as acknowledged from then on, for a writer can die twice in a row with a write in flight.
 fn verify(dir: &Path, acknowledged: &mut Acknowledged, round: usize) {
     let store = Store::open(dir).expect("open after the kill");
     let docs = store.collection("docs").expect("collection");
     let read = |id: &str| docs.get(id).expect("get");
-    for (id, acknowledged) in &mut acknowledged.last {
-        let (last, etag) = *acknowledged;
+    for (id, known) in &mut acknowledged.last {
+        let (last, etag) = *known;
         let document = read(id).unwrap_or_else(|| panic!("round {round}: {id} was acknowledged and is gone"));
         let found = value(&document);
-        // One step of a counter. A pair follows each third one, unless the writer died in between: then it may be
-        // several steps on, but never ahead of its counter.
-        let most = match id.split_once(' ') {
-            Some(("left" | "right", writer)) => read(&format!("counter {writer}")).as_ref().map_or(0, value),
+        // A pair follows every third step of its counter, unless the writer dies between the two.
+        let newest = match id.split_once(' ') {
+            Some(("left" | "right", writer)) => read(&format!("counter {writer}")).as_ref().map_or(last, value),
             _ => last + 1,
         };
-        assert!((last..=most).contains(&found), "round {round}: {id} is {found}, acknowledged was {last}");
+        assert!((last..=newest).contains(&found), "round {round}: {id} is {found}, acknowledged was {last}");
         if found == last {
             assert_eq!(document.etag, etag, "round {round}: {id} has another etag than was acknowledged");
         } else {
             let conflict = docs.put(id, "x", etag).expect_err("a stale etag was accepted");
             assert!(matches!(conflict, Error::Conflict(_)), "{conflict}");
-            // The next child goes on from here, and may die before it acknowledges anything of this document.
-            *acknowledged = (found, document.etag);
+            assert!(acknowledged.given.insert(document.etag), "round {round}: {id} has an etag that was given before");
+            *known = (found, document.etag);
         }
     }
     for writer in 0..4 {

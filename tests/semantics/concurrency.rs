@@ -180,6 +180,28 @@ fn concurrent_writers_share_syncs_and_sequences_have_no_gaps() {
     assert!(stats.groups <= stats.commits, "{stats:?}");
 }
 
+#[test]
+fn a_read_from_memory_alone_is_the_same_read_or_none() {
+    let fixture = Fixture::new();
+    let docs = fixture.collection("docs");
+    assert_eq!(docs.get_cached("a"), None);
+    docs.put("a", "1", Precondition::Absent).expect("put");
+    let current = docs.get("a").expect("get");
+    assert!(current.is_some());
+    assert_eq!(docs.get_cached("a"), current);
+    docs.delete("a", Precondition::Present).expect("delete");
+    assert_eq!(docs.get_cached("a"), None);
+    docs.put("a", "2", Precondition::Absent).expect("put");
+    drop(docs);
+    let fixture = fixture.reopen();
+    let docs = fixture.collection("docs");
+    assert_eq!(docs.get_cached("a"), None, "nothing is in memory yet");
+    let current = docs.get("a").expect("get");
+    assert_eq!(docs.get_cached("a"), current);
+    fixture.store.drop_collection("docs").expect("drop");
+    assert_eq!(docs.get_cached("a"), None);
+}
+
 /// Stale read: a reader sees a version that was replaced before the read began. The document cache is so small here
 /// that entries come and go all the time, which is when an old version could be put back into it.
 #[test]

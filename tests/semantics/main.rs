@@ -1,16 +1,30 @@
 //! What the engine promises, one claim per test. Modules by the promise; everything goes through the public API.
 
+mod anomalies;
 mod batches;
+mod bulk;
+mod changes;
+mod checkpoints;
 mod collections;
 mod concurrency;
+mod cursors;
 mod etags;
+mod feed_histories;
+mod history;
 mod limits;
 mod model;
 mod preconditions;
+mod read_only;
 mod retention;
 mod scans;
+mod serializability;
+mod sizes;
 mod snapshots;
+mod tailing;
+mod transactions;
 mod ttl;
+mod typed;
+mod verification;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +66,11 @@ impl Fixture {
     }
 }
 
+/// Nothing happens by itself: maintenance is the test's.
+fn quiet() -> Options {
+    Options::default().background_maintenance(false)
+}
+
 /// A clock that stands still until it is set.
 #[derive(Debug, Clone, Default)]
 struct TestClock {
@@ -88,7 +107,7 @@ impl Timed {
     }
 
     fn options(clock: &TestClock) -> Options {
-        Options::default().clock(clock.clone()).background_maintenance(false)
+        quiet().clock(clock.clone())
     }
 
     fn reopen(self) -> Timed {

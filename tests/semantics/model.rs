@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use etagdb::{CommitSeq, Error, Etag, Options, Precondition, Retention, ScanRange, Snapshot};
+use etagdb::{CommitSeq, Error, Etag, Precondition, Retention, ScanRange, Snapshot};
 use proptest::prelude::*;
 
-use crate::Fixture;
+use crate::{Fixture, quiet};
 
 /// What is true of one document.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,11 +51,6 @@ enum Step {
 
 /// Few ids, so that writes meet; with the bytes that the key encoding treats specially.
 const IDS: [&[u8]; 6] = [b"a", b"a\0", b"a\0\xff", b"ab", b"\0", b"\xff"];
-
-/// Nothing happens that is no step of the history.
-fn options() -> Options {
-    Options::default().background_maintenance(false)
-}
 
 fn guard() -> impl Strategy<Value = Guard> {
     prop_oneof![
@@ -188,6 +183,9 @@ impl Pair {
         let scanned: Vec<_> = scanned.into_iter().map(|(id, document)| (id.to_vec(), document.etag)).collect();
         let expected: Vec<_> = state.iter().map(|(id, model)| (id.clone(), model.etag)).collect();
         assert_eq!(scanned, expected);
+        let backwards = snapshot.scan(&docs, &ScanRange::all().reverse()).expect("scan").map(|e| e.expect("entry"));
+        let backwards: Vec<_> = backwards.map(|(id, document)| (id.to_vec(), document.etag)).collect();
+        assert_eq!(backwards, expected.into_iter().rev().collect::<Vec<_>>());
     }
 
     fn step(mut self, step: &Step) -> Pair {
@@ -203,11 +201,15 @@ impl Pair {
             Step::Scan(from, to) => {
                 let (from, to) = (IDS[*from], IDS[*to]);
                 let docs = self.fixture.collection("docs");
-                let scan = docs.scan(&ScanRange::all().from(from).to(to)).expect("scan");
-                let found: Vec<_> = scan.map(|entry| entry.expect("entry").0.to_vec()).collect();
-                let expected: Vec<_> =
+                let range = ScanRange::all().from(from).to(to);
+                let found = |range: &ScanRange| -> Vec<_> {
+                    docs.scan(range).expect("scan").map(|entry| entry.expect("entry").0.to_vec()).collect()
+                };
+                let mut expected: Vec<_> =
                     self.state.keys().filter(|id| (from..to).contains(&id.as_slice())).cloned().collect();
-                assert_eq!(found, expected);
+                assert_eq!(found(&range), expected);
+                expected.reverse();
+                assert_eq!(found(&range.reverse()), expected);
             }
             Step::Retain(versions) => {
                 let age_zero = |&versions| Retention::age(Duration::ZERO).versions(versions);
@@ -217,7 +219,7 @@ impl Pair {
             Step::Maintain => drop(self.fixture.store.run_maintenance().expect("maintenance")),
             Step::Reopen => {
                 self.snapshots.clear();
-                self.fixture = self.fixture.reopen_with(options());
+                self.fixture = self.fixture.reopen_with(quiet());
             }
         }
         self
@@ -230,7 +232,7 @@ proptest! {
 
     #[test]
     fn histories_agree_with_the_model(steps in prop::collection::vec(step(), 1..50)) {
-        let fixture = Fixture::with(options());
+        let fixture = Fixture::with(quiet());
         fixture.collection("docs");
         let mut pair =
             Pair { fixture, state: State::new(), given: Vec::new(), snapshots: Vec::new(), past: Vec::new() };
