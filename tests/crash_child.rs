@@ -1,21 +1,25 @@
 //! A process that writes to a store until it is killed, and says on standard output what was acknowledged.
 //!
-//! `crash-child DIR DURABILITY [CHECKPOINTS]`: four writers, each with its own counter document that it takes from etag to
-//! etag, each third step as a batch over a pair of documents and every tenth as a delete and re-creation. One line is
-//! printed, in one write, after each acknowledgement:
+//! `crash-child DIR DURABILITY [trimming | checkpoints PARENT]`: four writers, each with its own counter document that
+//! it takes from etag to etag, each third step as a batch over a pair of documents and every tenth as a delete and
+//! re-creation. One line is printed, in one write, after each acknowledgement:
 //!
 //! ```text
 //! ready
 //! counter WRITER VALUE ETAG
 //! pair WRITER VALUE ETAG-OF-LEFT ETAG-OF-RIGHT
 //! checkpoint NUMBER NEWEST-COMMIT
+//! kept WRITER VALUE ETAG
 //! ```
 //!
-//! The last only with the directory `CHECKPOINTS`, in which checkpoints are then made one after the other.
+//! `checkpoint` only with `checkpoints PARENT`: they are then made in that directory, one after the other. `kept` only
+//! with `trimming`: nothing superseded is then kept of the documents above, and each step also writes the document of
+//! the `kept` line, to a collection that keeps everything.
 
 use std::io::Write;
+use std::time::Duration;
 
-use etagdb::{Collection, Durability, Options, Precondition, Store};
+use etagdb::{Collection, Durability, Options, Precondition, Retention, Store};
 
 const WRITERS: usize = 4;
 
@@ -30,12 +34,27 @@ fn main() {
     };
     let store = Options::default().durability(durability).open(dir).expect("open");
     let docs = store.collection("docs").expect("collection");
-    let checkpoints = arguments.next();
+    let mode = arguments.next();
+    let kept = (mode.as_deref() == Some("trimming")).then(|| {
+        docs.set_retention(Retention::age(Duration::ZERO)).expect("retention");
+        let kept = store.collection("kept").expect("collection");
+        kept.set_retention(Retention::FOREVER).expect("retention");
+        kept
+    });
+    let checkpoints = (mode.as_deref() == Some("checkpoints")).then(|| arguments.next().expect("a directory"));
     say("ready");
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (store, docs) = (&store, &docs);
-            scope.spawn(move || write_for_ever(store, docs, writer));
+            let (store, docs, kept) = (&store, &docs, kept.as_ref());
+            scope.spawn(move || write_for_ever(store, docs, kept, writer));
+        }
+        if kept.is_some() {
+            // As fast as it can, besides the thread of the store, so that a kill finds it at it.
+            scope.spawn(|| {
+                loop {
+                    store.run_maintenance().expect("maintenance");
+                }
+            });
         }
         for number in 0.. {
             let Some(checkpoints) = &checkpoints else { break };
@@ -45,7 +64,7 @@ fn main() {
     });
 }
 
-fn write_for_ever(store: &Store, docs: &Collection, writer: usize) {
+fn write_for_ever(store: &Store, docs: &Collection, kept: Option<&Collection>, writer: usize) {
     let counter = format!("counter {writer}");
     let left = format!("left {writer}");
     let current = docs.get(&counter).expect("get");
@@ -70,6 +89,10 @@ fn write_for_ever(store: &Store, docs: &Collection, writer: usize) {
             let written = docs.put(&counter, &body, guard).expect("put");
             guard = written.etag.into();
             say(&format!("counter {writer} {value} {}", written.etag));
+        }
+        if let Some(kept) = kept {
+            let written = kept.put(&counter, &body, Precondition::Any).expect("put");
+            say(&format!("kept {writer} {value} {}", written.etag));
         }
         if value.is_multiple_of(3) {
             write_pair(store, docs, writer, value);

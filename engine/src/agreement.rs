@@ -20,9 +20,10 @@ pub(crate) struct Commit {
     pub(crate) id: Vec<u8>,
     pub(crate) kind: u8,
     pub(crate) time_ms: u64,
+    pub(crate) previous: u64,
 }
 
-/// What the feed must say of a version.
+/// What the feed must say of a version; of a tombstone it may also say that the document expired.
 pub(crate) fn feed_kind(header: &VersionHeader) -> FeedKind {
     match (header.kind, header.created) {
         (VersionKind::Tombstone, _) => FeedKind::Deleted,
@@ -38,8 +39,12 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         known.then(|| Commit {
             collection: row.collection,
             id: row.id.to_vec(),
-            kind: row.kind as u8,
+            kind: match row.kind {
+                FeedKind::Expired => FeedKind::Deleted as u8,
+                kind => kind as u8,
+            },
             time_ms: row.position.time_ms,
+            previous: row.previous,
         })
     }
 
@@ -89,7 +94,7 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
             match VersionHeader::decode(value) {
                 Ok((header, _)) => {
                     let kind = feed_kind(&header) as u8;
-                    let commit = Commit { collection, id, kind, time_ms: header.time_ms };
+                    let commit = Commit { collection, id, kind, time_ms: header.time_ms, previous: header.previous };
                     verifier.compare_version(seq, &commit, &mut expected);
                 }
                 // It was reported when it was met, and is not missing.
@@ -121,10 +126,10 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         if let Some(told) = expected.remove(&seq)
             && told != *version
         {
-            let message = format!(
-                "the feed says kind {} at {} ms, the version kind {} at {} ms",
-                told.kind, told.time_ms, version.kind, version.time_ms
-            );
+            let said = |commit: &Commit| {
+                format!("kind {} at {} ms after version {}", commit.kind, commit.time_ms, commit.previous)
+            };
+            let message = format!("the feed says {}, the version {}", said(&told), said(version));
             self.problem(ProblemKind::Disagreement, place, message);
         }
     }

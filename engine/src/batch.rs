@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Precondition;
 use crate::collection::{Collection, CollectionState};
 use crate::document::{Document, Written};
 use crate::encoding::{self, MAX_BODY_BYTES, MAX_ID_BYTES};
 use crate::error::{Error, Result};
 use crate::store::Inner;
+use crate::{Precondition, PutOptions};
 
 /// Most operations in one batch.
 pub const MAX_BATCH_OPERATIONS: usize = 100_000;
@@ -21,6 +21,8 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024 * 1024;
 pub enum Change<B = Vec<u8>> {
     /// Write this body, whether the document exists or not.
     Put(B),
+    /// The same, with options: how long the document is to live.
+    PutWith(B, PutOptions),
     /// Delete the document; nothing is written when there is none.
     Delete,
     /// Leave everything as it is.
@@ -86,8 +88,8 @@ impl Operation<'_> {
     /// Bytes of its id and body.
     pub(crate) fn bytes(&self) -> usize {
         let body = match &self.action {
-            Action::Put(body, _) => body.len(),
-            Action::Delete(_) | Action::Check(_) | Action::Update(_) => 0,
+            Action::Put(body, ..) => body.len(),
+            Action::Delete(_) | Action::Check(_) | Action::Update(_) | Action::Expire(_) => 0,
         };
         self.id.len() + body
     }
@@ -96,10 +98,12 @@ impl Operation<'_> {
 pub(crate) type UpdateFn<'a> = Box<dyn FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a>;
 
 pub(crate) enum Action<'a> {
-    Put(Vec<u8>, Precondition),
+    Put(Vec<u8>, PutOptions, Precondition),
     Delete(Precondition),
     Check(Precondition),
     Update(UpdateFn<'a>),
+    /// Commits the expiry of the version at this sequence, if it is current and has expired.
+    Expire(u64),
 }
 
 impl<'a> WriteBatch<'a> {
@@ -117,7 +121,19 @@ impl<'a> WriteBatch<'a> {
         body: impl AsRef<[u8]>,
         precondition: impl Into<Precondition>,
     ) -> &mut Self {
-        self.add(collection, id.as_ref(), Action::Put(body.as_ref().to_vec(), precondition.into()))
+        self.put_with(collection, id, body, precondition, PutOptions::default())
+    }
+
+    /// As [`put`](WriteBatch::put), with options: how long the document is to live.
+    pub fn put_with(
+        &mut self,
+        collection: &Collection,
+        id: impl AsRef<[u8]>,
+        body: impl AsRef<[u8]>,
+        precondition: impl Into<Precondition>,
+        options: PutOptions,
+    ) -> &mut Self {
+        self.add(collection, id.as_ref(), Action::Put(body.as_ref().to_vec(), options, precondition.into()))
     }
 
     /// Deletes document `id` if `precondition` holds. With `Any`, deleting what is not there writes nothing; `Absent`
@@ -189,12 +205,19 @@ impl<'a> WriteBatch<'a> {
 
     fn add(&mut self, collection: &Collection, id: &[u8], action: Action<'a>) -> &mut Self {
         let body_bytes = match &action {
-            Action::Put(body, _) => body.len(),
+            Action::Put(body, ..) => body.len(),
             _ => 0,
+        };
+        let ttl = match &action {
+            Action::Put(_, options, _) => options.ttl.to_header().map(drop),
+            _ => Ok(()),
         };
         self.bytes += id.len() + body_bytes;
         if self.invalid.is_none() {
-            self.invalid = self.wrong_with(collection, id, body_bytes);
+            let position = self.operations.len();
+            self.invalid = self
+                .wrong_with(collection, id, body_bytes)
+                .or_else(|| ttl.err().map(|message| format!("operation {position}: {message}")));
         }
         if self.invalid.is_none() {
             let collection = Arc::clone(collection.state());

@@ -16,7 +16,7 @@ use crate::batch::{Action, Operation, validate_body_len, validate_id};
 use crate::collection::Collection;
 use crate::encoding;
 use crate::error::{Error, Result};
-use crate::{CommitSeq, Precondition};
+use crate::{CommitSeq, Precondition, PutOptions};
 
 /// A chunk closes with so many documents, or so many bytes of ids and bodies, whichever comes first. Larger ones are no
 /// faster, and other writers wait for a whole chunk.
@@ -117,7 +117,12 @@ impl Load<'_> {
         self.chunk_bytes += id.len() + body.len();
         let collection = Arc::clone(self.collection.state());
         let prefix = encoding::document_prefix(collection.number, id);
-        self.chunk.push(Operation { collection, id: id.to_vec(), prefix, action: Action::Put(body, precondition) });
+        self.chunk.push(Operation {
+            collection,
+            id: id.to_vec(),
+            prefix,
+            action: Action::Put(body, PutOptions::default(), precondition),
+        });
     }
 
     fn write(&mut self) -> Result<()> {

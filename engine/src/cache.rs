@@ -142,7 +142,7 @@ mod tests {
     use crate::encoding::VersionKind;
 
     fn header() -> VersionHeader {
-        VersionHeader { kind: VersionKind::Document, time_ms: 0, previous: 0, created: 0 }
+        VersionHeader { kind: VersionKind::Document, time_ms: 0, previous: 0, created: 0, ttl_ms: None }
     }
 
     fn seq(cache: &VersionCache, at: u64) -> Option<u64> {

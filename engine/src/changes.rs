@@ -82,6 +82,8 @@ pub enum ChangeKind {
     Replaced,
     /// There was one, and now there is none.
     Deleted,
+    /// The document expired: the same as a delete, by its time to live.
+    Expired,
 }
 
 /// One change of one document.
@@ -436,7 +438,7 @@ impl Request {
             collection.check_live()?;
         }
         match self.mode {
-            FeedMode::All => store.check_retained(self.scope.as_deref(), position),
+            FeedMode::All => store.check_feed_retained(self.scope.as_deref(), position),
             // The row of a version that is still the newest is never dropped.
             FeedMode::Latest => Ok(()),
         }
@@ -488,10 +490,9 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
     use crate::Precondition;
+    use crate::encoding::Horizon;
 
     /// A reader must not go on in silence over what is not there any more.
     #[test]
@@ -502,7 +503,7 @@ mod tests {
         let put = || docs.put("a", "", Precondition::Any).expect("put").seq;
         let seqs = [put(), put(), put()];
         let mut overtaken = docs.changes(FeedMode::All, seqs[0]).expect("feed");
-        store.inner.horizon.store(seqs[1].get(), Ordering::SeqCst);
+        docs.state().raise_horizon(Horizon { complete: seqs[2].get(), deletes: 0 });
 
         let is_refusal = |error: Error| {
             assert!(error.to_string().contains(&format!("oldest still readable is {}", seqs[1])), "{error}");

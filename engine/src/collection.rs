@@ -2,16 +2,20 @@
 //! `snapshot`'s and `scan`'s.
 
 use std::fmt;
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::batch::{Abort, Change, WriteBatch};
 use crate::document::{Document, Written};
-use crate::encoding::CollectionNumber;
+use crate::encoding::{CollectionNumber, CollectionRecord, Horizon, TtlRecord};
 use crate::error::{Error, Result};
+use crate::retention::Retention;
 use crate::scan::{Scan, ScanRange};
 use crate::store::Inner;
-use crate::{CommitSeq, Precondition};
+use crate::{CollectionTtl, CommitSeq, Precondition, PutOptions};
 
 /// A named set of documents in a store.
 ///
@@ -29,15 +33,80 @@ pub struct Collection {
 pub(crate) struct CollectionState {
     pub(crate) number: CollectionNumber,
     pub(crate) name: String,
+    created_ms: u64,
     dropped: AtomicBool,
+    retention: Mutex<Retention>,
+    /// A `TtlRecord` as a number.
+    ttl: AtomicU64,
+    /// Raised before the deletions that make it true are written; see `trim`.
+    complete: AtomicU64,
+    deletes: AtomicU64,
     last_change: AtomicU64,
 }
 
+/// As `Inner`: no panic of a caller's closure leaves anything here half done.
+impl RefUnwindSafe for CollectionState {}
+
 impl CollectionState {
     /// `last_change`: no commit after it has changed the collection.
-    pub(crate) fn new(number: CollectionNumber, name: String, last_change: u64) -> CollectionState {
-        let last_change = AtomicU64::new(last_change);
-        CollectionState { number, name, dropped: AtomicBool::new(false), last_change }
+    pub(crate) fn new(
+        number: CollectionNumber,
+        record: CollectionRecord,
+        horizon: Horizon,
+        last_change: u64,
+    ) -> CollectionState {
+        CollectionState {
+            number,
+            name: record.name,
+            created_ms: record.created_ms,
+            dropped: AtomicBool::new(false),
+            retention: Mutex::new(Retention { keep_ms: record.keep_ms, keep_versions: record.keep_versions }),
+            ttl: AtomicU64::new(record.ttl.to_number()),
+            complete: AtomicU64::new(horizon.complete),
+            deletes: AtomicU64::new(horizon.deletes),
+            last_change: AtomicU64::new(last_change),
+        }
+    }
+
+    /// What is stored of a collection with these settings.
+    pub(crate) fn record(&self, retention: Retention, ttl: TtlRecord) -> CollectionRecord {
+        CollectionRecord {
+            name: self.name.clone(),
+            created_ms: self.created_ms,
+            keep_ms: retention.keep_ms,
+            keep_versions: retention.keep_versions,
+            ttl,
+        }
+    }
+
+    pub(crate) fn ttl(&self) -> TtlRecord {
+        TtlRecord::from_number(self.ttl.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn set_ttl(&self, ttl: TtlRecord) {
+        self.ttl.store(ttl.to_number(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        *self.retention.lock()
+    }
+
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        *self.retention.lock() = retention;
+    }
+
+    pub(crate) fn horizon(&self) -> Horizon {
+        Horizon { complete: self.complete.load(Ordering::SeqCst), deletes: self.deletes.load(Ordering::SeqCst) }
+    }
+
+    /// Whether the state as of commit `seq` can be incomplete. Asked after the rows are in view, it speaks for them.
+    pub(crate) fn incomplete_at(&self, seq: CommitSeq) -> bool {
+        self.complete.load(Ordering::SeqCst) > seq.get()
+    }
+
+    pub(crate) fn raise_horizon(&self, horizon: Horizon) {
+        self.complete.fetch_max(horizon.complete, Ordering::SeqCst);
+        self.deletes.fetch_max(horizon.deletes, Ordering::SeqCst);
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
@@ -151,6 +220,23 @@ impl Collection {
         commit_one(batch)?.ok_or_else(|| Error::invalid("a put wrote nothing"))
     }
 
+    /// As [`put`](Collection::put), with options: how long the document is to live.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Collection::put); [`Error::Invalid`] for a time to live of zero.
+    pub fn put_with(
+        &self,
+        id: impl AsRef<[u8]>,
+        body: impl AsRef<[u8]>,
+        precondition: impl Into<Precondition>,
+        options: PutOptions,
+    ) -> Result<Written> {
+        let mut batch = self.batch();
+        batch.put_with(self, id, body, precondition, options);
+        commit_one(batch)?.ok_or_else(|| Error::io("a put wrote nothing"))
+    }
+
     /// Deletes document `id` if `precondition` holds; `None` when there was nothing to delete (which only `Any` and
     /// `Absent` let pass). A deletion is a commit: it has a sequence and an etag, and leaves a tombstone.
     ///
@@ -204,12 +290,67 @@ impl Collection {
     ///
     /// [`Error::Invalid`] when the collection was dropped. Each item can fail as [`get`](Collection::get).
     pub fn scan(&self, range: &ScanRange) -> Result<Scan<'_>> {
-        self.store.scan_at(&self.state, range, None)
+        self.store.scan_now(&self.state, range)
     }
 
     /// The sequence of the newest commit that a [`get`](Collection::get) would see now.
     pub fn last_commit(&self) -> CommitSeq {
         self.store.visible()
+    }
+
+    /// How much of the past is kept.
+    pub fn retention(&self) -> Retention {
+        self.state.retention()
+    }
+
+    /// Changes how much of the past is kept, durably. In force at once, for versions that exist already too; what is
+    /// no longer kept is dropped in the background. What has been dropped does not come back. Keeping fewer versions
+    /// by count than before makes the background work look at every document once. Blocks for a sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the collection was dropped, and inside an [`update`](Collection::update) closure;
+    /// [`Error::ReadOnly`], [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part.
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        self.store.set_retention(&self.state, retention)
+    }
+
+    /// What the collection says of the life of its documents.
+    pub fn ttl(&self) -> CollectionTtl {
+        CollectionTtl::from_record(self.state.ttl())
+    }
+
+    /// Changes what the collection says of the life of its documents, durably. Default:
+    /// [`CollectionTtl::Documents`].
+    ///
+    /// A document expires when its time to live has passed since its last write, to the millisecond of the store's
+    /// [`Clock`](crate::Clock), but never by a clock that was set back: time is at least that of the last commit. From
+    /// then on it is absent: for every read, scan and precondition, and for an [`update`](Collection::update), at once.
+    /// A [`Snapshot`](crate::Snapshot) judges by the time at which it was taken, one of the past by the time of its
+    /// commit, and both by what the collections said when they were taken. A write that was judged before the moment
+    /// of expiry counts as before it, though its commit comes a little later.
+    ///
+    /// Soon after, in the background, the expiry is committed: with a sequence, a tombstone and a place in the change
+    /// feed. A write that is earlier than that commits the expiry first, in the same batch.
+    ///
+    /// A change is in force at once for the documents that exist, without writing to them: each expires its time to
+    /// live after its last write, which may mean now. [`Off`](CollectionTtl::Off) keeps what has not been committed as
+    /// expired yet. Blocks for a sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a time to live of zero, when the collection was dropped, and inside an
+    /// [`update`](Collection::update) closure; [`Error::ReadOnly`],
+    /// [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part.
+    pub fn set_ttl(&self, ttl: CollectionTtl) -> Result<()> {
+        self.store.set_ttl(&self.state, ttl.to_record()?)
+    }
+
+    /// The oldest commit as of which every document of this collection still reads as it was; 0 while nothing has
+    /// been dropped. [`Store::snapshot_at`](crate::Store::snapshot_at) reads this collection from here on; what is
+    /// older is refused, except to snapshots that were there before.
+    pub fn horizon(&self) -> CommitSeq {
+        CommitSeq::new(self.state.horizon().complete)
     }
 
     fn batch<'a>(&self) -> WriteBatch<'a> {

@@ -41,8 +41,9 @@
 //! * *Each writer its own RocksDB write, sequence taken beforehand*: RocksDB groups these as well, but not in sequence
 //!   order, so a crash could leave n without n - 1, and visibility needs a list of holes.
 
-use std::cell::Cell;
+use std::cell::{Cell, LazyCell};
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,12 +53,13 @@ use parking_lot::{Condvar, Mutex};
 use crate::batch::{Abort, Action, Change, Operation, validate_body_len};
 use crate::collection::CollectionState;
 use crate::document::{Document, Written};
-use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
+use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::reads::{Reads, Validator};
 use crate::rocks::{Reader, Rows};
-use crate::store::Inner;
-use crate::{CommitSeq, Etag, Precondition, clock};
+use crate::store::Core;
+use crate::ttl::{DocumentTtl, NEVER_MS};
+use crate::{CommitSeq, Etag, Precondition};
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;
@@ -99,12 +101,17 @@ impl Work {
 
 /// A write whose preconditions hold, as long as its stripe is held.
 struct JudgedWrite {
-    position: usize,
+    /// The operation whose result it is; `None` for the expiry that a write found to commit first.
+    position: Option<usize>,
     collection: Arc<CollectionState>,
     id: Vec<u8>,
     prefix: Vec<u8>,
     kind: VersionKind,
     body: Bytes,
+    /// The document's own time to live.
+    ttl_ms: Option<u64>,
+    /// Whether a tombstone is there because the document expired.
+    expired: bool,
     previous: Origin,
     /// The version that was current, where there was a document.
     replaced: Option<Origin>,
@@ -115,6 +122,30 @@ struct JudgedWrite {
 }
 
 impl JudgedWrite {
+    /// The commit of an expiry that is over.
+    fn expiry(
+        position: Option<usize>,
+        collection: &Arc<CollectionState>,
+        id: &[u8],
+        prefix: &[u8],
+        expired: Expired,
+    ) -> JudgedWrite {
+        JudgedWrite {
+            position,
+            collection: Arc::clone(collection),
+            id: id.to_vec(),
+            prefix: prefix.to_vec(),
+            kind: VersionKind::Tombstone,
+            body: Bytes::new(),
+            ttl_ms: None,
+            expired: true,
+            previous: Origin::Stored(expired.seq),
+            replaced: Some(Origin::Stored(expired.seq)),
+            created: Some(expired.created),
+            alone: false,
+        }
+    }
+
     /// The fixed part of its row, in a batch whose first write is at sequence `start`.
     fn header(&self, start: u64, time_ms: u64) -> VersionHeader {
         VersionHeader {
@@ -122,6 +153,7 @@ impl JudgedWrite {
             time_ms,
             previous: self.previous.resolve(start),
             created: self.created.map_or(0, |origin| origin.resolve(start)),
+            ttl_ms: self.ttl_ms,
         }
     }
 }
@@ -178,12 +210,28 @@ thread_local! {
     static IN_UPDATE: Cell<bool> = const { Cell::new(false) };
 }
 
+const WAITS_FOR_ITSELF: &str = "a write inside an update closure would wait for itself";
+
+/// Refuses what would wait for the stripes that this thread holds, or for somebody who waits for them.
+pub(crate) fn refuse_in_update(message: &str) -> Result<()> {
+    if IN_UPDATE.get() { Err(Error::invalid(message)) } else { Ok(()) }
+}
+
 /// The state of one document while a batch is judged.
 #[derive(Clone)]
 struct Current {
     /// The newest version, tombstones included; 0 when there is none.
     newest: Origin,
     document: Option<CurrentDocument>,
+    /// Set when the newest version is a document that has expired, which is the same as none.
+    expired: Option<Expired>,
+}
+
+/// A version whose expiry is not committed yet.
+#[derive(Debug, Clone, Copy)]
+struct Expired {
+    seq: u64,
+    created: Origin,
 }
 
 #[derive(Clone)]
@@ -191,17 +239,16 @@ struct CurrentDocument {
     etag: Etag,
     created: Origin,
     time_ms: u64,
+    ttl: DocumentTtl,
     /// Loaded only for those who look at it.
     body: Option<Bytes>,
 }
 
-impl Inner {
+impl Core {
     /// Carries out a batch: all of it, or none of it. Given what a transaction read, only if nothing of that has
     /// changed when the batch gets its place in the commit order.
     pub(crate) fn commit(&self, operations: Vec<Operation<'_>>, reads: Option<Reads>) -> Result<Vec<Option<Written>>> {
-        if IN_UPDATE.get() {
-            return Err(Error::invalid("a write inside an update closure would wait for itself"));
-        }
+        refuse_in_update(WAITS_FOR_ITSELF)?;
         self.health.check()?;
         let mut results = vec![None; operations.len()];
         let guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
@@ -210,11 +257,13 @@ impl Inner {
         if writes.is_empty() && reads.is_none() {
             return Ok(results);
         }
-        let positions: Vec<usize> = writes.iter().map(|write| write.position).collect();
+        let positions: Vec<Option<usize>> = writes.iter().map(|write| write.position).collect();
         let written = self.submit(Work::Writes(writes, reads))?;
         drop(guards);
         for (position, written) in positions.into_iter().zip(written) {
-            results[position] = Some(written);
+            if let Some(position) = position {
+                results[position] = Some(written);
+            }
         }
         Ok(results)
     }
@@ -222,10 +271,7 @@ impl Inner {
     /// Carries out each operation as a batch of its own, in order, up to the first that fails; all that come before it
     /// share one write to disk. Returns what was written, and what failed.
     pub(crate) fn commit_each(&self, operations: Vec<Operation<'_>>) -> (Vec<Written>, Result<()>) {
-        if IN_UPDATE.get() {
-            return (Vec::new(), Err(Error::invalid("a write inside an update closure would wait for itself")));
-        }
-        if let Err(error) = self.health.check() {
+        if let Err(error) = refuse_in_update(WAITS_FOR_ITSELF).and_then(|()| self.health.check()) {
             return (Vec::new(), Err(error));
         }
         let _guards = self.stripes.lock(operations.iter().map(|operation| &operation.prefix[..]));
@@ -237,17 +283,19 @@ impl Inner {
         for write in &mut writes {
             write.alone = true;
         }
+        let asked: Vec<bool> = writes.iter().map(|write| write.position.is_some()).collect();
         match self.submit(Work::Writes(writes, None)) {
-            Ok(written) => (written, judged),
+            Ok(written) => {
+                let written = asked.into_iter().zip(written).filter(|&(asked, _)| asked);
+                (written.map(|(_, written)| written).collect(), judged)
+            }
             Err(error) => (Vec::new(), Err(error)),
         }
     }
 
     /// Ends a collection: nothing that is judged later, and nothing queued later, is written to it.
     pub(crate) fn commit_drop(&self, collection: &Arc<CollectionState>) -> Result<()> {
-        if IN_UPDATE.get() {
-            return Err(Error::invalid("a collection cannot be dropped inside an update closure"));
-        }
+        refuse_in_update("a collection cannot be dropped inside an update closure")?;
         self.health.check()?;
         self.submit(Work::Drop(Arc::clone(collection))).map(drop)
     }
@@ -260,19 +308,22 @@ impl Inner {
         // Made under the stripes of all these documents, so nobody changes them after what it sees.
         let mut reader = None;
         let mut seen: HashMap<Vec<u8>, Current> = HashMap::new();
+        // One moment for all operations, and the clock is asked only if some document can expire.
+        let now = LazyCell::new(|| self.now_ms());
         for (position, operation) in operations.into_iter().enumerate() {
             let Operation { collection, id, prefix, action } = operation;
             collection.check_live()?;
             let with_body = matches!(action, Action::Update(_));
             let mut current = match seen.get(&prefix) {
                 Some(current) => current.clone(),
-                None => self.load(&mut reader, &prefix, with_body)?,
+                None => self.load(&mut reader, &collection, &prefix, with_body, &now)?,
             };
             if with_body
                 && let Some(document) = &mut current.document
                 && document.body.is_none()
             {
-                document.body = self.load(&mut reader, &prefix, true)?.document.and_then(|document| document.body);
+                let loaded = self.load(&mut reader, &collection, &prefix, true, &now)?;
+                document.body = loaded.document.and_then(|document| document.body);
             }
             let etag = current.document.as_ref().map(|document| document.etag);
             let judge = |precondition: Precondition| {
@@ -288,9 +339,9 @@ impl Inner {
                 })))
             };
             let change = match action {
-                Action::Put(body, precondition) => {
+                Action::Put(body, options, precondition) => {
                     judge(precondition)?;
-                    Change::Put(body)
+                    Change::PutWith(body, options)
                 }
                 Action::Delete(precondition) => {
                     judge(precondition)?;
@@ -302,16 +353,25 @@ impl Inner {
                 }
                 Action::Update(change) => {
                     let change = current.ask(change).map_err(|Abort| Error::Aborted { position })?;
-                    if let Change::Put(body) = &change {
+                    if let Change::Put(body) | Change::PutWith(body, _) = &change {
                         validate_body_len(body.len())
                             .map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
                     }
                     change
                 }
+                Action::Expire(seq) => {
+                    if let Some(expired) = current.expired.filter(|expired| expired.seq == seq) {
+                        writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, expired));
+                    }
+                    continue;
+                }
             };
-            let (kind, body) = match change {
-                Change::Put(body) => (VersionKind::Document, Bytes::from(body)),
-                Change::Delete if current.document.is_some() => (VersionKind::Tombstone, Bytes::new()),
+            let (kind, body, ttl) = match change {
+                Change::Put(body) => (VersionKind::Document, Bytes::from(body), DocumentTtl::Collection),
+                Change::PutWith(body, options) => (VersionKind::Document, Bytes::from(body), options.ttl),
+                Change::Delete if current.document.is_some() => {
+                    (VersionKind::Tombstone, Bytes::new(), DocumentTtl::Collection)
+                }
                 Change::Delete | Change::Keep => {
                     if remember {
                         seen.insert(prefix, current);
@@ -319,6 +379,12 @@ impl Inner {
                     continue;
                 }
             };
+            let ttl_ms =
+                ttl.to_header().map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
+            if let Some(expired) = current.expired {
+                current.newest = Origin::Batch(writes.len());
+                writes.push(JudgedWrite::expiry(None, &collection, &id, &prefix, expired));
+            }
             let this = Origin::Batch(writes.len());
             let created = current.document.as_ref().map(|document| document.created);
             if remember {
@@ -326,17 +392,20 @@ impl Inner {
                     etag: Etag::NEVER,
                     created: created.unwrap_or(this),
                     time_ms: 0,
+                    ttl,
                     body: Some(body.clone()),
                 });
-                seen.insert(prefix.clone(), Current { newest: this, document });
+                seen.insert(prefix.clone(), Current { newest: this, document, expired: None });
             }
             writes.push(JudgedWrite {
-                position,
+                position: Some(position),
                 collection,
                 id,
                 prefix,
                 kind,
                 body,
+                ttl_ms,
+                expired: false,
                 previous: current.newest,
                 replaced: created.map(|_| current.newest),
                 created,
@@ -346,18 +415,43 @@ impl Inner {
         Ok(())
     }
 
-    /// The newest visible state of a document.
-    fn load<'a>(&'a self, reader: &mut Option<Reader<'a>>, prefix: &[u8], with_body: bool) -> Result<Current> {
+    /// The newest visible state of a document, as it is at `now`.
+    fn load<'a>(
+        &'a self,
+        reader: &mut Option<Reader<'a>>,
+        collection: &CollectionState,
+        prefix: &[u8],
+        with_body: bool,
+        now: &impl Deref<Target = u64>,
+    ) -> Result<Current> {
         let Some(version) = self.newest_by(reader, prefix, self.visible().get(), with_body)? else {
-            return Ok(Current { newest: Origin::Stored(0), document: None });
+            return Ok(Current { newest: Origin::Stored(0), document: None, expired: None });
         };
-        let document = (version.header.kind == VersionKind::Document).then(|| CurrentDocument {
-            etag: self.etag(version.seq),
-            created: Origin::Stored(created_seq(version.seq, &version.header)),
-            time_ms: version.header.time_ms,
-            body: version.body,
-        });
-        Ok(Current { newest: Origin::Stored(version.seq), document })
+        let created = Origin::Stored(created_seq(version.seq, &version.header));
+        let mut current = Current { newest: Origin::Stored(version.seq), document: None, expired: None };
+        if collection.ttl().is_expired(&version.header, || **now) {
+            // Nobody who is told of the absence now may be told otherwise later, by a clock that is set back.
+            self.raise_time(**now);
+            current.expired = Some(Expired { seq: version.seq, created });
+        } else if version.header.kind == VersionKind::Document {
+            current.document = Some(CurrentDocument {
+                etag: self.etag(version.seq),
+                created,
+                time_ms: version.header.time_ms,
+                ttl: DocumentTtl::from_header(&version.header),
+                body: version.body,
+            });
+        }
+        Ok(current)
+    }
+
+    /// Waits for the writers of a document that are under way. A writer judged by an earlier time than the caller's
+    /// may have found a document that has expired since; what it writes comes before whatever the caller tells.
+    pub(crate) fn wait_for_writers(&self, prefix: &[u8]) {
+        // Inside an update closure the stripe may be this thread's own, and then nobody else is under way.
+        if !IN_UPDATE.get() {
+            drop(self.stripes.lock(std::iter::once(prefix)));
+        }
     }
 
     fn submit(&self, work: Work) -> Result<Vec<Written>> {
@@ -411,7 +505,7 @@ impl Inner {
         }
         let mut clock = self.commit_clock.lock();
         let first = clock.last_assigned + 1;
-        let time_ms = clock::now_ms(&self.options.clock, clock.last_time_ms);
+        let time_ms = self.now_ms().max(clock.last_time_ms);
         let epoch = self.epochs.for_write();
         let mut rows = Rows::default();
         let mut next = first;
@@ -464,6 +558,7 @@ impl Inner {
             return results.into_iter().map(|_| Err(fail())).collect();
         }
         clock.last_time_ms = time_ms;
+        self.raise_time(time_ms);
         if next > first && epoch.is_new {
             self.epochs.begin(first);
         }
@@ -490,8 +585,7 @@ impl Inner {
         let mut results = Vec::with_capacity(writes.len());
         for (index, write) in writes.iter().enumerate() {
             let seq = start + index as u64;
-            let created = write.created.map_or(0, |origin| origin.resolve(start));
-            let header = VersionHeader { kind: write.kind, time_ms, previous: write.previous.resolve(start), created };
+            let header = write.header(start, time_ms);
             key.clear();
             key.extend_from_slice(&write.prefix);
             encoding::push_seq(&mut key, seq);
@@ -500,14 +594,24 @@ impl Inner {
             value.extend_from_slice(&write.body);
             self.rocks.put_version(rows, &key, &value);
 
+            if let Some(ttl_ms) = header.ttl_ms.filter(|&ttl_ms| ttl_ms != NEVER_MS) {
+                let (time_ms, collection) = (time_ms.saturating_add(ttl_ms), write.collection.number);
+                let row = ExpiryRow { seq, time_ms, collection, id: &write.id };
+                self.rocks.put_expiry(rows, &row.key(), &row.value());
+            }
             let kind = match (write.kind, write.created) {
+                (VersionKind::Tombstone, _) if write.expired => FeedKind::Expired,
                 (VersionKind::Tombstone, _) => FeedKind::Deleted,
                 (VersionKind::Document, None) => FeedKind::Created,
                 (VersionKind::Document, Some(_)) => FeedKind::Replaced,
             };
-            // A batch has at most `MAX_BATCH_OPERATIONS` writes, so the rest of it always fits.
-            let rest = if write.alone { 0 } else { (writes.len() - index - 1) as u32 };
-            let feed = encoding::feed_value(kind, rest, time_ms, write.collection.number, &write.id);
+            // A batch has at most `MAX_BATCH_OPERATIONS` writes, and as many expiries, so the rest of it always fits.
+            let rest = match write.alone {
+                false => (writes.len() - index - 1) as u32,
+                // The commit of an expiry belongs to the write that found it.
+                true => u32::from(write.position.is_none()),
+            };
+            let feed = encoding::feed_value(kind, rest, &header, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
 
             results.push(Written {
@@ -535,6 +639,9 @@ impl Inner {
             }
             let header = write.header(start, written.time_ms);
             self.cache.written(&write.prefix, written.seq.get(), header, &write.body);
+            if let Some(ttl_ms) = header.ttl_ms {
+                self.signal.due_at(written.time_ms.saturating_add(ttl_ms));
+            }
         }
     }
 
@@ -542,6 +649,8 @@ impl Inner {
         let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
         self.rocks.delete_versions(rows, &start, &end);
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
+        self.rocks.delete_meta(rows, &encoding::horizon_key(number));
+        self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }
 
     /// How many writes were committed, and in how many groups, since the store was opened.
@@ -576,6 +685,7 @@ impl Current {
             seq: stored(self.newest),
             created: stored(document.created),
             time_ms: document.time_ms,
+            ttl: document.ttl,
             body: document.body.clone().unwrap_or_default(),
         });
         // Restored also when the closure panics: the thread may go on to other writes.
@@ -593,7 +703,7 @@ impl Current {
 
 /// Passes the lead on when a leader is done, and answers for it when it panics, so that nobody waits for ever.
 struct LeadGuard<'a> {
-    inner: &'a Inner,
+    inner: &'a Core,
     waiters: Vec<Arc<Waiter>>,
 }
 

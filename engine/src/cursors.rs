@@ -10,6 +10,7 @@ use crate::encoding::{self, CursorRecord, MAX_NAME_BYTES};
 use crate::error::{Error, Result};
 use crate::rocks::{Rocks, Rows};
 use crate::store::{Inner, Store};
+use crate::watermark::{HoldId, PinKind, Watermark};
 use crate::{CommitSeq, clock};
 
 /// A named, durable position in the change feed, as [`Store::cursor`] shows it.
@@ -30,25 +31,29 @@ pub struct FeedCursor {
 #[derive(Default)]
 pub(crate) struct Cursors {
     /// Locked through the write to disk, so that what is seen here is durable, and changes come one at a time.
-    by_name: Mutex<BTreeMap<String, FeedCursor>>,
+    by_name: Mutex<BTreeMap<String, Registered>>,
+}
+
+/// A cursor, and what keeps what it needs.
+struct Registered {
+    cursor: FeedCursor,
+    hold: HoldId,
 }
 
 impl Cursors {
-    pub(crate) fn load(rocks: &Rocks) -> Result<Cursors> {
+    pub(crate) fn load(rocks: &Rocks, watermark: &Watermark) -> Result<Cursors> {
         let mut by_name = BTreeMap::new();
         for (key, value) in rocks.meta_rows(encoding::CURSOR_PREFIX)? {
             let name = encoding::cursor_of_key(&key)?;
             let record: CursorRecord = encoding::decode_record("cursor record", &value)?;
             let CursorRecord { position, registered_ms, advanced_ms } = record;
             let position = CommitSeq::new(position);
-            by_name.insert(name.clone(), FeedCursor { name, position, registered_ms, advanced_ms });
+            // Nothing it needs was dropped while it was registered.
+            let hold = watermark.hold(PinKind::Cursor(name.clone()), advanced_ms, || position);
+            let cursor = FeedCursor { name: name.clone(), position, registered_ms, advanced_ms };
+            by_name.insert(name, Registered { cursor, hold });
         }
         Ok(Cursors { by_name: Mutex::new(by_name) })
-    }
-
-    /// The oldest position that a cursor stands at.
-    pub(crate) fn oldest(&self) -> Option<CommitSeq> {
-        self.by_name.lock().values().map(|cursor| cursor.position).min()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -99,18 +104,18 @@ impl Store {
             return Err(Error::Invalid(format!("a cursor name has 1 to {MAX_NAME_BYTES} bytes, not {len}")));
         }
         let mut cursors = inner.cursors.by_name.lock();
-        if let Some(cursor) = cursors.get(name) {
-            return Ok(cursor.clone());
+        if let Some(registered) = cursors.get(name) {
+            return Ok(registered.cursor.clone());
         }
         let position = inner.end_of_visible_batch(position)?;
         let now = clock::now_ms(&inner.options.clock, 0);
         let cursor = FeedCursor { name: name.to_owned(), position, registered_ms: now, advanced_ms: now };
-        // Held from here on. Retention moves its horizon first and looks for holds afterwards or under one lock with
-        // it, so either it sees the hold or this sees the horizon.
-        cursors.insert(name.to_owned(), cursor.clone());
-        let registered = inner.check_retained(None, position).and_then(|()| inner.write_cursor(&cursor));
-        if registered.is_err() {
-            cursors.remove(name);
+        // Held first, asked afterwards: see `Watermark::agree`.
+        let hold = inner.watermark.hold_past(PinKind::Cursor(name.to_owned()), now, position);
+        let registered = inner.check_feed_retained(None, position).and_then(|()| inner.write_cursor(&cursor));
+        match registered {
+            Ok(()) => drop(cursors.insert(name.to_owned(), Registered { cursor: cursor.clone(), hold })),
+            Err(_) => inner.watermark.release(hold),
         }
         registered.map(|()| cursor)
     }
@@ -127,7 +132,7 @@ impl Store {
     pub fn advance_cursor(&self, name: &str, position: CommitSeq) -> Result<()> {
         let inner = &self.inner;
         let mut cursors = inner.cursors.by_name.lock();
-        let Some(cursor) = cursors.get_mut(name) else {
+        let Some(Registered { cursor, hold }) = cursors.get_mut(name) else {
             return Err(Error::Invalid(format!("there is no cursor {name:?}")));
         };
         let position = inner.end_of_visible_batch(position)?;
@@ -140,6 +145,10 @@ impl Store {
             let advanced = FeedCursor { position, advanced_ms, ..cursor.clone() };
             inner.write_cursor(&advanced)?;
             *cursor = advanced;
+            // The new hold needs nothing that the old one does not.
+            let kind = PinKind::Cursor(name.to_owned());
+            let old = std::mem::replace(hold, inner.watermark.hold(kind, advanced_ms, || position));
+            inner.watermark.release(old);
         }
         Ok(())
     }
@@ -152,24 +161,25 @@ impl Store {
     pub fn remove_cursor(&self, name: &str) -> Result<bool> {
         let inner = &self.inner;
         let mut cursors = inner.cursors.by_name.lock();
-        if !cursors.contains_key(name) {
+        let Some(hold) = cursors.get(name).map(|registered| registered.hold) else {
             return Ok(false);
-        }
+        };
         let mut rows = Rows::default();
         inner.rocks.delete_meta(&mut rows, &encoding::cursor_key(name));
         inner.write_cursor_rows(rows)?;
         cursors.remove(name);
+        inner.watermark.release(hold);
         Ok(true)
     }
 
     /// Where cursor `name` stands, if there is one.
     pub fn cursor(&self, name: &str) -> Option<FeedCursor> {
-        self.inner.cursors.by_name.lock().get(name).cloned()
+        self.inner.cursors.by_name.lock().get(name).map(|registered| registered.cursor.clone())
     }
 
     /// All registered cursors, in byte order of their names.
     pub fn cursors(&self) -> Vec<FeedCursor> {
-        self.inner.cursors.by_name.lock().values().cloned().collect()
+        self.inner.cursors.by_name.lock().values().map(|registered| registered.cursor.clone()).collect()
     }
 }
 

@@ -337,10 +337,10 @@ mod tests {
     #[test]
     fn a_format_from_the_future_is_refused_untouched() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        fs::write(dir.path().join("FORMAT"), "etagdb format 2\n").expect("write");
+        fs::write(dir.path().join("FORMAT"), "etagdb format 3\n").expect("write");
         let error = Directory::open(dir.path(), true).expect_err("unknown");
-        assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "2"), "{error}");
-        assert!(error.to_string().contains("knows only format 1"), "{error}");
+        assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "3"), "{error}");
+        assert!(error.to_string().contains("knows only format 2"), "{error}");
         assert!(!dir.path().join("rocksdb").exists());
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{CommitSeq, Etag};
+use crate::{CommitSeq, DocumentTtl, Etag};
 
 /// One version of a document, as a read returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Document {
     pub created: CommitSeq,
     /// When this version was committed, in milliseconds since the Unix epoch. Later commits never have earlier times.
     pub time_ms: u64,
+    /// The time to live that it was put with.
+    pub ttl: DocumentTtl,
     /// The bytes that were put. Cloning shares them.
     pub body: Bytes,
 }

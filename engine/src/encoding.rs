@@ -3,10 +3,10 @@
 //! A store is a directory:
 //!
 //! ```text
-//! FORMAT      "etagdb format 1\n": written last when a store is made, read first when it is opened
+//! FORMAT      "etagdb format 2\n": written last when a store is made, read first when it is opened
 //! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
 //! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
-//! rocksdb/    one RocksDB database with three column families
+//! rocksdb/    one RocksDB database with four column families
 //! ```
 //!
 //! Column family `versions`, one row per version of a document; nothing in it is ever overwritten:
@@ -20,11 +20,15 @@
 //!        | kind | time      | previous    | created   | body  |
 //!        | u8   | u64 LE ms | u64 LE seq  | u64 LE seq| bytes |
 //!        +------+-----------+-------------+-----------+-------+
+//! or     | kind | time      | previous    | created   | ttl        | body  |
+//!        | = 3  | u64 LE ms | u64 LE seq  | u64 LE seq| u64 LE ms  | bytes |
+//!        +------+-----------+-------------+-----------+------------+-------+
 //! ```
 //!
 //! `seq` is the commit sequence of the write. It is inverted so that the newest version of a document comes first,
 //! and "the newest version at or below n" is one seek. The escape keeps ids in byte order and makes the encoding of
-//! one id never a prefix of another's. `kind`: 1 a document, 2 a tombstone (no body). `time`: milliseconds since the
+//! one id never a prefix of another's. `kind`: 1 a document, 2 a tombstone (no body), 3 a document with a time to live
+//! of its own (all ones: it never expires). `time`: milliseconds since the
 //! Unix epoch. `previous`: the version that this one came after, tombstones included; 0 for the first. `created`: the
 //! version that made the document come into being; 0 when it is this one.
 //!
@@ -32,15 +36,28 @@
 //!
 //! ```text
 //! key    | seq, u64 BE |
-//! value  +------+--------+-----------+------------+-------+
-//!        | kind | rest   | time      | collection | id    |
-//!        | u8   | u32 LE | u64 LE ms | u32 BE     | bytes |
-//!        +------+--------+-----------+------------+-------+
+//! value  +------+--------+-----------+------------+------------+-------+
+//!        | kind | rest   | time      | previous   | collection | id    |
+//!        | u8   | u32 LE | u64 LE ms | u64 LE seq | u32 BE     | bytes |
+//!        +------+--------+-----------+------------+------------+-------+
 //! ```
 //!
-//! `kind`: 1 created, 2 replaced, 3 deleted. `rest`: how many writes of the same batch follow, so that any row alone
-//! says where its batch ends, also when retention has dropped the others. `time` is the version's, kept here too so
-//! that a time can be turned into a sequence by a search over this family alone.
+//! `kind`: 1 created, 2 replaced, 3 deleted, 4 expired. `rest`: how many writes of the same batch follow, so that any
+//! row alone says where its batch ends, also when retention has dropped the others. `time` and `previous` are the
+//! version's, kept here too so that this family alone tells the sequence of a time and what each commit superseded.
+//!
+//! Retention drops a version row and its feed row together, in one write batch that also moves the trim position.
+//! The row of the store's last commit is never dropped: the next sequence is read off it.
+//!
+//! Column family `expiry`, one row per version with a time to live of its own, by the time at which it is up:
+//!
+//! ```text
+//! key    | 00 | time, u64 BE ms   | seq, u64 BE |
+//! or     | 01 | collection u32 BE | seq, u64 BE |    its time is up, but in its collection nothing expires now
+//! value  | time, u64 LE ms | collection u32 BE | id, bytes |
+//! ```
+//!
+//! A row may outlive its version; whoever finds it looks at the document.
 //!
 //! Column family `default`, cold metadata (bincode 2, standard configuration, unless said otherwise):
 //!
@@ -48,9 +65,18 @@
 //! "store"                      StoreRecord
 //! "next-collection"            u32 LE: the next collection number; numbers are never given twice
 //! "collection/" number u32 BE  CollectionRecord
+//! "swept"                      u64 LE: up to this sequence, feed rows of dropped collections may be missing
+//! "dropped/" number u32 BE     empty: a dropped collection of which feed rows may be left
 //! "epoch/" seq u64 BE          u64 LE: the epoch of the etags of all versions from this sequence on
 //! "cursor/" name               CursorRecord
+//! "horizon/" number u32 BE     the collection's Horizon, two sequences: complete u64 LE, deletes u64 LE
+//! "trim/" age u64 BE ms        the TrimPosition of the collections that keep versions for this long, two sequences:
+//!                              done u64 LE, looked u64 LE
+//! "expire/" ttl u64 BE ms      u64 LE: of the collections in which documents live so long by default, all that were
+//!                              written up to this sequence have been seen to their end
 //! ```
+//!
+//! A missing `horizon/`, `expire/` or `trim/` row stands for zeros.
 //!
 //! An epoch begins with the first write after each opening of a store and is stored in the same write batch as that
 //! write. So not even a copied directory, an older copy put back, or an acknowledged tail that a power cut took from
@@ -61,7 +87,7 @@ use bincode::config;
 use crate::error::{Error, Result};
 
 /// The number of the on-disk format. It changes with every change to what is drawn above.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The contents of the `FORMAT` file.
 pub(crate) fn format_file() -> String {
@@ -145,6 +171,10 @@ pub(crate) fn collection_of_prefix(prefix: &[u8]) -> Option<CollectionNumber> {
 pub(crate) fn id_of_prefix(prefix: &[u8]) -> Result<Vec<u8>> {
     let damaged = || Error::Corruption(format!("version key {prefix:02x?} holds no id"));
     let escaped = prefix.get(4..).and_then(|rest| rest.strip_suffix(&TERMINATOR)).ok_or_else(damaged)?;
+    if !escaped.contains(&ESCAPE) {
+        // Nearly every id: nothing to take out, and scans come by here for each document.
+        return Ok(escaped.to_vec());
+    }
     let mut id = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
     while let Some(&byte) = bytes.next() {
@@ -177,32 +207,47 @@ pub(crate) struct VersionHeader {
     pub(crate) time_ms: u64,
     pub(crate) previous: u64,
     pub(crate) created: u64,
+    /// The document's own time to live; `None`: what its collection says. A tombstone has none.
+    pub(crate) ttl_ms: Option<u64>,
 }
 
+/// The kind of a document with a time to live of its own.
+const DOCUMENT_WITH_TTL: u8 = 3;
 pub(crate) const VERSION_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
 
 impl VersionHeader {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.kind as u8);
+        out.push(self.ttl_ms.map_or(self.kind as u8, |_| DOCUMENT_WITH_TTL));
         out.extend_from_slice(&self.time_ms.to_le_bytes());
         out.extend_from_slice(&self.previous.to_le_bytes());
         out.extend_from_slice(&self.created.to_le_bytes());
+        if let Some(ttl_ms) = self.ttl_ms {
+            out.extend_from_slice(&ttl_ms.to_le_bytes());
+        }
     }
 
     /// Cuts a row's value into header and body.
     pub(crate) fn decode(value: &[u8]) -> Result<(VersionHeader, &[u8])> {
-        let Some((header, body)) = value.split_at_checked(VERSION_HEADER_BYTES) else {
-            return Err(Error::Corruption(format!("version record of {} bytes is too short", value.len())));
+        let too_short = || Error::Corruption(format!("version record of {} bytes is too short", value.len()));
+        let Some((header, mut body)) = value.split_at_checked(VERSION_HEADER_BYTES) else {
+            return Err(too_short());
         };
+        let mut ttl_ms = None;
         let kind = match header[0] {
             1 => VersionKind::Document,
             2 => VersionKind::Tombstone,
+            DOCUMENT_WITH_TTL => {
+                let (ttl, rest) = body.split_at_checked(8).ok_or_else(too_short)?;
+                ttl_ms = Some(u64::from_le_bytes(array(ttl)));
+                body = rest;
+                VersionKind::Document
+            }
             other => {
                 return Err(Error::Corruption(format!("version record has unknown kind {other}")));
             }
         };
         let field = |at: usize| u64::from_le_bytes(array(&header[at..at + 8]));
-        Ok((VersionHeader { kind, time_ms: field(1), previous: field(9), created: field(17) }, body))
+        Ok((VersionHeader { kind, time_ms: field(1), previous: field(9), created: field(17), ttl_ms }, body))
     }
 }
 
@@ -212,19 +257,28 @@ pub(crate) enum FeedKind {
     Created = 1,
     Replaced = 2,
     Deleted = 3,
+    Expired = 4,
 }
 
 pub(crate) fn feed_key(seq: u64) -> [u8; 8] {
     seq.to_be_bytes()
 }
 
-const FEED_HEADER_BYTES: usize = 1 + 4 + 8 + 4;
+const FEED_HEADER_BYTES: usize = 1 + 4 + 8 + 8 + 4;
 
-pub(crate) fn feed_value(kind: FeedKind, rest: u32, time_ms: u64, collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
+/// `version`: the header of the version that the commit wrote.
+pub(crate) fn feed_value(
+    kind: FeedKind,
+    rest: u32,
+    version: &VersionHeader,
+    collection: CollectionNumber,
+    id: &[u8],
+) -> Vec<u8> {
     let mut value = Vec::with_capacity(FEED_HEADER_BYTES + id.len());
     value.push(kind as u8);
     value.extend_from_slice(&rest.to_le_bytes());
-    value.extend_from_slice(&time_ms.to_le_bytes());
+    value.extend_from_slice(&version.time_ms.to_le_bytes());
+    value.extend_from_slice(&version.previous.to_le_bytes());
     value.extend_from_slice(&collection.to_be_bytes());
     value.extend_from_slice(id);
     value
@@ -251,6 +305,8 @@ impl FeedPosition {
 pub(crate) struct FeedRow<'a> {
     pub(crate) position: FeedPosition,
     pub(crate) kind: FeedKind,
+    /// The version that the commit superseded; 0 when there was none.
+    pub(crate) previous: u64,
     pub(crate) collection: CollectionNumber,
     pub(crate) id: &'a [u8],
 }
@@ -267,6 +323,7 @@ pub(crate) fn feed_row<'a>(key: &[u8], value: &'a [u8]) -> Result<FeedRow<'a>> {
         1 => FeedKind::Created,
         2 => FeedKind::Replaced,
         3 => FeedKind::Deleted,
+        4 => FeedKind::Expired,
         other => return Err(Error::Corruption(format!("feed row {key:02x?} has unknown kind {other}"))),
     };
     let seq = u64::from_be_bytes(seq);
@@ -275,14 +332,20 @@ pub(crate) fn feed_row<'a>(key: &[u8], value: &'a [u8]) -> Result<FeedRow<'a>> {
         return Err(Error::Corruption(format!("feed row {key:02x?} has {rest} more writes in its batch")));
     };
     let position = FeedPosition { seq, time_ms: u64::from_le_bytes(array(&header[5..13])), end };
-    Ok(FeedRow { position, kind, collection: u32::from_be_bytes(array(&header[13..17])), id })
+    let previous = u64::from_le_bytes(array(&header[13..21]));
+    Ok(FeedRow { position, kind, previous, collection: u32::from_be_bytes(array(&header[21..25])), id })
 }
 
 pub(crate) const STORE_KEY: &[u8] = b"store";
 pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
 pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
+pub(crate) const SWEPT_KEY: &[u8] = b"swept";
+pub(crate) const DROPPED_PREFIX: &[u8] = b"dropped/";
 pub(crate) const EPOCH_PREFIX: &[u8] = b"epoch/";
 pub(crate) const CURSOR_PREFIX: &[u8] = b"cursor/";
+pub(crate) const HORIZON_PREFIX: &[u8] = b"horizon/";
+pub(crate) const EXPIRE_PREFIX: &[u8] = b"expire/";
+pub(crate) const TRIM_PREFIX: &[u8] = b"trim/";
 
 /// What a store says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
@@ -296,6 +359,42 @@ pub(crate) struct StoreRecord {
 pub(crate) struct CollectionRecord {
     pub(crate) name: String,
     pub(crate) created_ms: u64,
+    /// How long superseded versions are kept; `None`: for ever.
+    pub(crate) keep_ms: Option<u64>,
+    /// How many superseded versions of each existing document are kept however old they are.
+    pub(crate) keep_versions: u32,
+    pub(crate) ttl: TtlRecord,
+}
+
+/// What a collection says of the life of its documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, bincode::Encode, bincode::Decode)]
+pub(crate) enum TtlRecord {
+    /// None expires.
+    Off,
+    /// Those expire that have a time to live of their own.
+    #[default]
+    Documents,
+    /// The others too, so many milliseconds after their last write.
+    After(u64),
+}
+
+/// From where on a collection's history is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Horizon {
+    /// The oldest sequence as of which every document reads as it was, and from which on every feed row is there.
+    pub(crate) complete: u64,
+    /// The oldest sequence from which on the tombstone of every document that is still deleted is there.
+    pub(crate) deletes: u64,
+}
+
+/// How far retention has come along the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TrimPosition {
+    /// All that may be dropped on account of the commits up to here is dropped.
+    pub(crate) done: u64,
+    /// On account of the commits up to here something was dropped, with gaps: where it was looked at before, what a
+    /// commit superseded need not be the only older version of its document.
+    pub(crate) looked: u64,
 }
 
 /// What a store knows of a registered cursor.
@@ -326,6 +425,18 @@ pub(crate) fn collection_of_key(key: &[u8]) -> Result<CollectionNumber> {
     suffix(key, COLLECTION_PREFIX).map(u32::from_be_bytes)
 }
 
+pub(crate) fn dropped_key(number: CollectionNumber) -> Vec<u8> {
+    [DROPPED_PREFIX, &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn dropped_of_key(key: &[u8]) -> Result<CollectionNumber> {
+    suffix(key, DROPPED_PREFIX).map(u32::from_be_bytes)
+}
+
+pub(crate) fn swept(value: &[u8]) -> Result<u64> {
+    suffix(value, b"").map(u64::from_le_bytes)
+}
+
 pub(crate) fn epoch_key(seq: u64) -> Vec<u8> {
     [EPOCH_PREFIX, &seq.to_be_bytes()].concat()
 }
@@ -343,6 +454,91 @@ pub(crate) fn cursor_of_key(key: &[u8]) -> Result<String> {
     key.strip_prefix(CURSOR_PREFIX)
         .and_then(|name| String::from_utf8(name.to_vec()).ok())
         .ok_or_else(|| Error::Corruption(format!("metadata {key:02x?} names no cursor")))
+}
+
+pub(crate) fn horizon_key(number: CollectionNumber) -> Vec<u8> {
+    [HORIZON_PREFIX, &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn horizon_value(horizon: Horizon) -> [u8; 16] {
+    array(&[horizon.complete.to_le_bytes(), horizon.deletes.to_le_bytes()].concat())
+}
+
+pub(crate) fn horizon_of_row(key: &[u8], value: &[u8]) -> Result<(CollectionNumber, Horizon)> {
+    let number = suffix(key, HORIZON_PREFIX).map(u32::from_be_bytes)?;
+    let value: [u8; 16] = suffix(value, b"")?;
+    let field = |at: usize| u64::from_le_bytes(array(&value[at..at + 8]));
+    Ok((number, Horizon { complete: field(0), deletes: field(8) }))
+}
+
+pub(crate) fn trim_key(age_ms: u64) -> Vec<u8> {
+    [TRIM_PREFIX, &age_ms.to_be_bytes()].concat()
+}
+
+pub(crate) fn trim_value(position: TrimPosition) -> [u8; 16] {
+    array(&[position.done.to_le_bytes(), position.looked.to_le_bytes()].concat())
+}
+
+/// The age and the trim position of a row.
+pub(crate) fn trim_of_row(key: &[u8], value: &[u8]) -> Result<(u64, TrimPosition)> {
+    let age_ms = suffix(key, TRIM_PREFIX).map(u64::from_be_bytes)?;
+    let value: [u8; 16] = suffix(value, b"")?;
+    let field = |at: usize| u64::from_le_bytes(array(&value[at..at + 8]));
+    Ok((age_ms, TrimPosition { done: field(0), looked: field(8) }))
+}
+
+pub(crate) fn expire_key(ttl_ms: u64) -> Vec<u8> {
+    [EXPIRE_PREFIX, &ttl_ms.to_be_bytes()].concat()
+}
+
+/// The time to live and the position of a row.
+pub(crate) fn expire_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
+    let ttl_ms = suffix(key, EXPIRE_PREFIX).map(u64::from_be_bytes)?;
+    Ok((ttl_ms, u64::from_le_bytes(suffix(value, b"")?)))
+}
+
+/// A row of the expiry family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExpiryRow<'a> {
+    pub(crate) seq: u64,
+    pub(crate) time_ms: u64,
+    pub(crate) collection: CollectionNumber,
+    pub(crate) id: &'a [u8],
+}
+
+const PARKED: u8 = 1;
+
+impl ExpiryRow<'_> {
+    pub(crate) fn key(&self) -> Vec<u8> {
+        [&[0], &self.time_ms.to_be_bytes()[..], &self.seq.to_be_bytes()].concat()
+    }
+
+    /// The key while nothing expires in the collection.
+    pub(crate) fn parked_key(&self) -> Vec<u8> {
+        [&parked_prefix(self.collection)[..], &self.seq.to_be_bytes()].concat()
+    }
+
+    pub(crate) fn value(&self) -> Vec<u8> {
+        [&self.time_ms.to_le_bytes()[..], &self.collection.to_be_bytes(), self.id].concat()
+    }
+
+    pub(crate) fn decode<'a>(key: &[u8], value: &'a [u8]) -> Result<ExpiryRow<'a>> {
+        let seq = key.len().checked_sub(SEQ_BYTES).map(|cut| u64::from_be_bytes(array(&key[cut..])));
+        let (Some(seq), Some((header, id))) = (seq, value.split_at_checked(12)) else {
+            return Err(Error::Corruption(format!("expiry row {key:02x?} is too short")));
+        };
+        let time_ms = u64::from_le_bytes(array(&header[..8]));
+        Ok(ExpiryRow { seq, time_ms, collection: u32::from_be_bytes(array(&header[8..])), id })
+    }
+}
+
+pub(crate) fn parked_prefix(collection: CollectionNumber) -> [u8; 5] {
+    array(&[&[PARKED], &collection.to_be_bytes()[..]].concat())
+}
+
+/// Whether the key is of a row that waits for its collection to let documents expire again.
+pub(crate) fn is_parked(key: &[u8]) -> bool {
+    key.first() == Some(&PARKED)
 }
 
 pub(crate) fn next_collection(value: &[u8]) -> Result<CollectionNumber> {
@@ -371,34 +567,70 @@ mod tests {
 
     /// The bytes themselves: whoever changes one of these changes the format, and must change its number.
     #[test]
-    fn format_1_is_these_bytes() {
-        assert_eq!(FORMAT, 1);
-        assert_eq!(format_file(), "etagdb format 1\n");
+    fn format_2_is_these_bytes() {
+        assert_eq!(FORMAT, 2);
+        assert_eq!(format_file(), "etagdb format 2\n");
 
         let mut key = document_prefix(0x0102_0304, b"a\0b");
         push_seq(&mut key, 0x29);
         assert_eq!(key, b"\x01\x02\x03\x04a\x00\xffb\x00\x01\xff\xff\xff\xff\xff\xff\xff\xd6");
 
         let mut value = Vec::new();
-        let header = VersionHeader { kind: VersionKind::Tombstone, time_ms: 0x0a0b, previous: 0x28, created: 3 };
+        let header =
+            VersionHeader { kind: VersionKind::Tombstone, time_ms: 0x0a0b, previous: 0x28, created: 3, ttl_ms: None };
         header.encode(&mut value);
         assert_eq!(value, b"\x02\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
         assert_eq!(VersionHeader::decode(&value).expect("just written"), (header, &b""[..]));
         assert_eq!(VersionKind::Document as u8, 1);
+        let mut value = Vec::new();
+        let own = VersionHeader { kind: VersionKind::Document, ttl_ms: Some(0x0102), ..header };
+        own.encode(&mut value);
+        value.extend_from_slice(b"body");
+        assert_eq!(value, b"\x03\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0body");
+        assert_eq!(VersionHeader::decode(&value).expect("just written"), (own, &b"body"[..]));
 
         assert_eq!(feed_key(0x29), *b"\0\0\0\0\0\0\0\x29");
         assert_eq!(
-            feed_value(FeedKind::Replaced, 0x0102, 0x0a0b, 7, b"a\0b"),
-            b"\x02\x02\x01\0\0\x0b\x0a\0\0\0\0\0\0\0\0\0\x07a\0b"
+            feed_value(FeedKind::Replaced, 0x0102, &header, 7, b"a\0b"),
+            b"\x02\x02\x01\0\0\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\0\0\0\x07a\0b"
         );
-        assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8), (1, 3));
+        assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8, FeedKind::Expired as u8), (1, 3, 4));
 
         assert_eq!(collection_key(7), b"collection/\0\0\0\x07");
+        assert_eq!(dropped_key(7), b"dropped/\0\0\0\x07");
+        assert_eq!(dropped_of_key(&dropped_key(7)).expect("whole"), 7);
         assert_eq!(epoch_key(0x29), b"epoch/\0\0\0\0\0\0\0\x29");
         let store = StoreRecord { format: 1, created_ms: 0x0102 };
         assert_eq!(encode_record(&store).expect("plain"), b"\x01\xfb\x02\x01");
-        let collection = CollectionRecord { name: "carts".into(), created_ms: 9 };
-        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09");
+        let collection = CollectionRecord {
+            name: "carts".into(),
+            created_ms: 9,
+            keep_ms: Some(0x0102),
+            keep_versions: 7,
+            ttl: TtlRecord::After(8),
+        };
+        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09\x01\xfb\x02\x01\x07\x02\x08");
+        let collection = CollectionRecord { keep_ms: None, ttl: TtlRecord::Documents, ..collection };
+        assert_eq!(encode_record(&collection).expect("plain"), b"\x05carts\x09\x00\x07\x01");
+
+        assert_eq!(expire_key(0x0a0b), b"expire/\0\0\0\0\0\0\x0a\x0b");
+        assert_eq!(expire_of_row(&expire_key(9), b"\x29\0\0\0\0\0\0\0").expect("whole"), (9, 0x29));
+        let row = ExpiryRow { seq: 0x29, time_ms: 0x0a0b, collection: 7, id: b"a\0b" };
+        assert_eq!(row.key(), b"\0\0\0\0\0\0\0\x0a\x0b\0\0\0\0\0\0\0\x29");
+        assert_eq!(row.parked_key(), b"\x01\0\0\0\x07\0\0\0\0\0\0\0\x29");
+        assert_eq!(row.value(), b"\x0b\x0a\0\0\0\0\0\0\0\0\0\x07a\0b");
+        assert_eq!(ExpiryRow::decode(&row.key(), &row.value()).expect("whole"), row);
+        assert_eq!(ExpiryRow::decode(&row.parked_key(), &row.value()).expect("whole"), row);
+        assert!(is_parked(&row.parked_key()) && !is_parked(&row.key()));
+
+        assert_eq!(horizon_key(7), b"horizon/\0\0\0\x07");
+        let horizon = Horizon { complete: 0x29, deletes: 3 };
+        assert_eq!(horizon_value(horizon), *b"\x29\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
+        assert_eq!(horizon_of_row(&horizon_key(7), &horizon_value(horizon)).expect("whole"), (7, horizon));
+        assert_eq!(trim_key(0x0a0b), b"trim/\0\0\0\0\0\0\x0a\x0b");
+        let position = TrimPosition { done: 0x29, looked: 0x31 };
+        assert_eq!(trim_value(position), *b"\x29\0\0\0\0\0\0\0\x31\0\0\0\0\0\0\0");
+        assert_eq!(trim_of_row(&trim_key(0x0a0b), &trim_value(position)).expect("whole"), (0x0a0b, position));
         assert_eq!(cursor_key("mail"), b"cursor/mail");
         let cursor = CursorRecord { position: 0x29, registered_ms: 9, advanced_ms: 0x0102 };
         assert_eq!(encode_record(&cursor).expect("plain"), b"\x29\x09\xfb\x02\x01");
@@ -408,13 +640,18 @@ mod tests {
     fn damaged_records_are_named_and_do_not_panic() {
         assert!(matches!(VersionHeader::decode(b"\x01short"), Err(Error::Corruption(_))));
         assert!(matches!(VersionHeader::decode(&[9; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(VersionHeader::decode(&[3; 32]), Err(Error::Corruption(_))));
+        assert!(matches!(ExpiryRow::decode(b"short", &[0; 12]), Err(Error::Corruption(_))));
+        assert!(matches!(ExpiryRow::decode(&[0; 17], &[0; 11]), Err(Error::Corruption(_))));
         assert!(matches!(split_version_key(b"\0\0\0\x01\0\x01"), Err(Error::Corruption(_))));
         assert!(matches!(id_of_prefix(b"\0\0\0\x01a\0b\0\x01"), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"1234567", &[1; 17]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"12345678", &[1; 16]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(b"12345678", &[9; 17]), Err(Error::Corruption(_))));
-        assert!(matches!(feed_position(&[0xff; 8], &[1; 17]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"1234567", &[1; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[1; 24]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(b"12345678", &[9; 25]), Err(Error::Corruption(_))));
+        assert!(matches!(feed_position(&[0xff; 8], &[1; 25]), Err(Error::Corruption(_))));
         assert!(matches!(cursor_of_key(b"cursor/\xff"), Err(Error::Corruption(_))));
+        assert!(matches!(horizon_of_row(&horizon_key(1), b"short"), Err(Error::Corruption(_))));
+        assert!(matches!(trim_of_row(b"trim/", &[0; 8]), Err(Error::Corruption(_))));
         assert!(matches!(decode_record::<StoreRecord>("store record", b"\x01\x02\x03"), Err(Error::Corruption(_))));
         assert!(matches!(collection_of_key(b"collection/"), Err(Error::Corruption(_))));
         assert!(matches!(epoch_of_row(&epoch_key(1), b"short"), Err(Error::Corruption(_))));
@@ -450,9 +687,12 @@ mod tests {
             prop_assert_eq!(id_of_prefix(&prefix).expect("whole"), id.clone());
             prop_assert_eq!(id_len_of_prefix(&prefix), id.len());
             let rest = (seq % 7).min(u64::MAX - seq) as u32;
-            let feed = feed_value(FeedKind::Created, rest, seq / 2, 5, &id);
-            let position = FeedPosition { seq, time_ms: seq / 2, end: seq + u64::from(rest) };
-            let row = FeedRow { position, kind: FeedKind::Created, collection: 5, id: &id };
+            let (time_ms, previous) = (seq / 2, seq / 3);
+            let version =
+                VersionHeader { kind: VersionKind::Document, time_ms, previous, created: 0, ttl_ms: None };
+            let feed = feed_value(FeedKind::Created, rest, &version, 5, &id);
+            let position = FeedPosition { seq, time_ms, end: seq + u64::from(rest) };
+            let row = FeedRow { position, kind: FeedKind::Created, previous, collection: 5, id: &id };
             prop_assert_eq!(feed_row(&feed_key(seq), &feed).expect("whole"), row);
             prop_assert!(after_document(prefix) > key);
         }

@@ -31,7 +31,7 @@ pub enum Error {
     /// The call cannot be carried out as it was made: an id or body beyond its limit, a dropped collection, a bad
     /// option, a handle of another store. Nothing was written. Fix the call.
     Invalid(String),
-    /// Retention has dropped what was asked for, or some of it. Nothing was written. Ask for `oldest` or later; what
+    /// [Retention](crate::Retention) has dropped what was asked for, or some of it. Nothing was written. Ask for `oldest` or later; what
     /// a change feed misses by that is in a snapshot taken first.
     NotRetained {
         /// The commit sequence asked for.

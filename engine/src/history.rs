@@ -109,11 +109,11 @@ impl Collection {
         match as_of.into() {
             AsOf::Etag(etag) => store.get_by_etag(self.state(), id, etag),
             other => {
-                let at = store.resolve(other)?;
+                let (at, time_ms) = store.resolve(other)?;
                 if validate_id(id).is_err() {
                     return Ok(None);
                 }
-                store.get_past(&encoding::document_prefix(self.state().number, id), at)
+                store.get_past(self.state(), &encoding::document_prefix(self.state().number, id), at, time_ms)
             }
         }
     }
@@ -219,14 +219,16 @@ impl fmt::Debug for History<'_> {
 }
 
 impl Inner {
-    /// The commit sequence that a state of the past was read at: the last of its batch.
-    pub(crate) fn resolve(&self, as_of: AsOf) -> Result<CommitSeq> {
+    /// The commit sequence that a state of the past is read at, the last of its batch, and the time by which documents
+    /// had expired then.
+    pub(crate) fn resolve(&self, as_of: AsOf) -> Result<(CommitSeq, u64)> {
         let seq = match as_of {
             AsOf::Etag(etag) => self.seq_of(etag)?,
             AsOf::Commit(seq) => seq,
-            AsOf::Time(time) => return self.seq_at_time(time),
+            AsOf::Time(time) => return Ok((self.seq_at_time(time)?, clock::to_ms(time))),
         };
-        self.end_of_visible_batch(seq)
+        let seq = self.end_of_visible_batch(seq)?;
+        Ok((seq, self.rocks.time_of(seq.get())?))
     }
 
     /// The commit that an etag of this store names.
@@ -253,7 +255,7 @@ impl Inner {
         // the group is visible or has failed.
         let now_ms = {
             let clock = self.commit_clock.lock();
-            clock::now_ms(&self.options.clock, clock.last_time_ms)
+            self.now_ms().max(clock.last_time_ms)
         };
         if time_ms > now_ms {
             return Err(Error::Invalid(format!(
@@ -321,7 +323,7 @@ impl Inner {
                 let row = encoding::feed_row(key, value)?;
                 (row.collection, row.id) == (collection.number, id)
             }
-            None => self.check_retained(None, seq).is_err(),
+            None => self.check_retained(Some(collection), seq).is_err(),
         };
         if !was {
             return Err(other());
@@ -338,15 +340,25 @@ impl Inner {
     ///
     /// Every version names the one before it. So when the next newer version names another one than was found, the
     /// right one has been dropped.
-    fn get_past(&self, prefix: &[u8], at: CommitSeq) -> Result<Option<Document>> {
+    fn get_past(
+        &self,
+        collection: &CollectionState,
+        prefix: &[u8],
+        at: CommitSeq,
+        time_ms: u64,
+    ) -> Result<Option<Document>> {
         let mut cursor = self.rocks.versions(&version_key(prefix, at.get()), encoding::after_document(prefix.to_vec()));
         let mut found = None;
         let mut found_seq = 0;
         if let Some((key, value)) = cursor.row()? {
             (_, found_seq) = encoding::split_version_key(key)?;
             let (header, body) = VersionHeader::decode(value)?;
-            found = (header.kind == VersionKind::Document)
-                .then(|| self.document(found_seq, &header, Bytes::copy_from_slice(body)));
+            let present = header.kind == VersionKind::Document && !collection.ttl().is_expired(&header, || time_ms);
+            found = present.then(|| self.document(found_seq, &header, Bytes::copy_from_slice(body)));
+        }
+        // Asked after the rows are in view: it speaks for them.
+        if !collection.incomplete_at(at) {
+            return Ok(found);
         }
         cursor.seek_back(&version_key(prefix, at.get() + 1));
         if let Some((key, value)) = cursor.row()? {
@@ -357,7 +369,7 @@ impl Inner {
             }
         }
         if found_seq == 0 {
-            self.check_retained(None, at)?;
+            self.check_retained(Some(collection), at)?;
         }
         Ok(found)
     }
@@ -388,6 +400,7 @@ mod tests {
         let mut rows = Rows::default();
         docs.store().rocks.delete_versions(&mut rows, &version_key(&prefix, to), &version_key(&prefix, from - 1));
         docs.store().rocks.write(rows, false).expect("write");
+        docs.state().raise_horizon(encoding::Horizon { complete: to + 1, deletes: 0 });
     }
 
     fn refused<T: fmt::Debug>(result: Result<T>) -> (u64, u64) {
@@ -418,7 +431,8 @@ mod tests {
             assert_eq!(read(seq).expect("kept").expect("there").seq.get(), seq.min(6));
         }
         assert!(matches!(docs.get_as_of("a", etags[0]), Err(Error::Invalid(_))), "that of another document");
-        assert!(docs.get_as_of("c", CommitSeq::new(1)).expect("kept").is_none());
+        assert_eq!(refused(docs.get_as_of("c", CommitSeq::new(1))), (1, 5));
+        assert!(docs.get_as_of("c", CommitSeq::new(5)).expect("kept").is_none());
         let list: Vec<Version> = docs.history("a").expect("history").map(|version| version.expect("version")).collect();
         assert_eq!(list.iter().map(|version| version.seq.get()).collect::<Vec<_>>(), [6, 5]);
         assert_eq!(list[1].previous, Some(CommitSeq::new(4)));

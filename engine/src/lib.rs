@@ -36,11 +36,12 @@
 //! * [`Collection::typed`] sees documents as values of a serde type; [`Collection::bulk_load`] writes many of them fast.
 //! * [`Store::checkpoint`] copies an open store, [`Store::restore`] makes one from the copy, and [`Store::verify`] reads
 //!   everything and names what is wrong.
+//! * [`Retention`] says how much of a collection's past is kept: by default, ten minutes.
+//! * [`DocumentTtl`] and [`CollectionTtl`] say how long documents live.
 //! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
-//! does), does not replicate, and lets one process at a time open a directory. All versions are kept: there is no
-//! retention yet.
+//! does), does not replicate, and lets one process at a time open a directory.
 
 mod agreement;
 mod batch;
@@ -58,14 +59,17 @@ mod encoding;
 mod epoch;
 mod error;
 mod etag;
+mod expiry;
 mod flusher;
 mod health;
 mod history;
+mod maintenance;
 mod options;
 mod pages;
 mod precondition;
 mod reads;
 mod report;
+mod retention;
 mod retry;
 mod rocks;
 mod scan;
@@ -75,6 +79,8 @@ mod store;
 mod stripes;
 mod tally;
 mod transaction;
+mod trim;
+mod ttl;
 mod typed;
 mod verify;
 mod visible;
@@ -91,14 +97,18 @@ pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
 pub use history::{AsOf, History, Version};
+pub use maintenance::Maintained;
 pub use options::{Durability, Options};
 pub use precondition::Precondition;
 pub use report::{Problem, ProblemKind, VerifyProgress, VerifyReport};
+pub use retention::Retention;
 pub use retry::MAX_TRANSACTION_ATTEMPTS;
 pub use scan::{Scan, ScanRange};
 pub use size::CollectionSize;
 pub use snapshot::Snapshot;
 pub use store::{Stats, Store};
 pub use transaction::{Committed, Transaction, TransactionScan};
+pub use ttl::{CollectionTtl, DocumentTtl, PutOptions};
 pub use typed::{Bincode, Encoding, Json, TypedCollection, TypedDocument, TypedScan};
 pub use visible::Ready;
+pub use watermark::{Pin, PinKind};

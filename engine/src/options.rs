@@ -41,6 +41,7 @@ pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) flush_interval: Duration,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) background_maintenance: bool,
     // Performance.
     pub(crate) cache_bytes: usize,
     pub(crate) document_cache_bytes: usize,
@@ -55,6 +56,7 @@ impl Default for Options {
             durability: Durability::Sync,
             flush_interval: Duration::from_millis(100),
             clock: Arc::new(SystemClock),
+            background_maintenance: true,
             cache_bytes: 128 << 20,
             document_cache_bytes: 64 << 20,
             write_buffer_bytes: 64 << 20,
@@ -104,6 +106,14 @@ impl Options {
     /// Where commit times come from. Default: the system's clock.
     pub fn clock(mut self, clock: impl Clock) -> Options {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Whether a thread of the store drops what [retention](crate::Retention) no longer keeps, as it comes due.
+    /// Default: true. It sleeps while nothing is due and takes at most half of a core otherwise. When false, that
+    /// happens only in [`Store::run_maintenance`]: for programs that choose the hour themselves, and for tests.
+    pub fn background_maintenance(mut self, on: bool) -> Options {
+        self.background_maintenance = on;
         self
     }
 
@@ -174,6 +184,7 @@ impl fmt::Debug for Options {
             .field("read_only", &self.read_only)
             .field("durability", &self.durability)
             .field("flush_interval", &self.flush_interval)
+            .field("background_maintenance", &self.background_maintenance)
             .field("cache_bytes", &self.cache_bytes)
             .field("document_cache_bytes", &self.document_cache_bytes)
             .field("write_buffer_bytes", &self.write_buffer_bytes)

@@ -171,10 +171,16 @@ impl Page<'_> {
             FeedKind::Created => (ChangeKind::Created, VersionKind::Document),
             FeedKind::Replaced => (ChangeKind::Replaced, VersionKind::Document),
             FeedKind::Deleted => (ChangeKind::Deleted, VersionKind::Tombstone),
+            FeedKind::Expired => (ChangeKind::Expired, VersionKind::Tombstone),
         };
         if header.kind != expected {
             let seq = row.seq;
             return Err(Error::Corruption(format!("the feed says {kind:?} of commit {seq}, and its version does not")));
+        }
+        // What has expired is as good as deleted, though that is not committed yet.
+        if request.mode == FeedMode::Latest && row.collection.ttl().is_expired(&header, || self.store.observe_now_ms())
+        {
+            return Ok(None);
         }
         let previous = match (request.mode, kind) {
             (FeedMode::Latest, _) | (FeedMode::All, ChangeKind::Created) => None,
@@ -250,6 +256,11 @@ impl Page<'_> {
     }
 }
 
+/// Whether the commit left no document behind.
+fn is_end(kind: FeedKind) -> bool {
+    matches!(kind, FeedKind::Deleted | FeedKind::Expired)
+}
+
 impl Window {
     /// Leaves the last row of each document, unless that is its deletion.
     fn keep_newest(&mut self) {
@@ -258,7 +269,7 @@ impl Window {
             .rows
             .iter()
             .rev()
-            .map(|row| later.insert((row.collection.number, &row.id)) && row.kind != FeedKind::Deleted)
+            .map(|row| later.insert((row.collection.number, &row.id)) && !is_end(row.kind))
             .collect();
         self.rows.retain(|_| keep.pop().unwrap_or(false));
     }

@@ -32,7 +32,8 @@ use bytes::Bytes;
 use crate::collection::CollectionState;
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionKind};
 use crate::error::{Conflict, Error, Result};
-use crate::store::Inner;
+use crate::store::Core;
+use crate::ttl::Lifetimes;
 use crate::{CommitSeq, Etag, Precondition};
 
 /// When this few commits are left to check, the leader may as well do it: some 50 microseconds, once for its group.
@@ -43,8 +44,10 @@ pub(crate) type PrefixRange = (Vec<u8>, Vec<u8>);
 
 /// What a transaction read and did not write.
 pub(crate) struct Reads {
-    /// What it was read from.
+    /// What it was read from, and the time and the settings by which documents had expired then.
     snapshot: CommitSeq,
+    time_ms: u64,
+    lifetimes: Lifetimes,
     /// Up to this commit, nothing of it has changed.
     valid_to: CommitSeq,
     /// Ascending, with no overlap.
@@ -55,10 +58,12 @@ pub(crate) struct Reads {
 impl Reads {
     pub(crate) fn new(
         snapshot: CommitSeq,
+        (time_ms, lifetimes): (u64, &Lifetimes),
         ranges: Vec<PrefixRange>,
         collections: BTreeMap<CollectionNumber, Arc<CollectionState>>,
     ) -> Reads {
-        Reads { snapshot, valid_to: snapshot, ranges: merge(ranges), collections }
+        let lifetimes = lifetimes.clone();
+        Reads { snapshot, time_ms, lifetimes, valid_to: snapshot, ranges: merge(ranges), collections }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -71,16 +76,19 @@ impl Reads {
     }
 
     /// Refuses when `prefix`, which now has the current version `current`, is not as it was read.
-    fn check_document(&self, store: &Inner, prefix: &[u8], current: Option<Etag>) -> Result<()> {
+    fn check_document(&self, store: &Core, prefix: &[u8], current: Option<Etag>) -> Result<()> {
+        let number = encoding::collection_of_prefix(prefix);
+        let ttl = number.map(|number| self.lifetimes.of(number)).unwrap_or_default();
         let was = store.rocks.newest(prefix, self.snapshot.get(), |seq, header, _| {
-            (header.kind == VersionKind::Document).then(|| store.etag(seq))
+            let present = header.kind == VersionKind::Document && !ttl.is_expired(&header, || self.time_ms);
+            present.then(|| store.etag(seq))
         })?;
         let expected = was.flatten().map_or(Precondition::Absent, Precondition::Match);
         // Absent as it was read, though it came and went in between.
         if expected.holds(current) {
             return Ok(());
         }
-        let collection = encoding::collection_of_prefix(prefix).and_then(|number| self.collections.get(&number));
+        let collection = number.and_then(|number| self.collections.get(&number));
         Err(Error::Conflict(Box::new(Conflict {
             position: 0,
             collection: collection.map_or_else(String::new, |collection| collection.name.clone()),
@@ -105,7 +113,7 @@ fn merge(mut ranges: Vec<PrefixRange>) -> Vec<PrefixRange> {
     ranges
 }
 
-impl Inner {
+impl Core {
     /// Validates reads against everything visible, but for what is left to the leader. Blocks nobody.
     pub(crate) fn validate_visible(&self, reads: &mut Reads) -> Result<()> {
         // Each round checks the commits made during the one before. Checking is much faster than committing, so the
@@ -138,7 +146,8 @@ impl Inner {
         while let Some((key, value)) = cursor.row()? {
             let row = encoding::feed_row(key, value)?;
             let seq = row.position.seq;
-            let current = (row.kind != FeedKind::Deleted).then(|| self.etag(seq));
+            let gone = matches!(row.kind, FeedKind::Deleted | FeedKind::Expired);
+            let current = (!gone).then(|| self.etag(seq));
             look(&encoding::document_prefix(row.collection, row.id), CommitSeq::new(seq), current)?;
             cursor.advance();
         }
@@ -148,7 +157,7 @@ impl Inner {
 
 /// Judges, for the leader, the reads of one group's transactions at their places in the commit order.
 pub(crate) struct Validator<'a> {
-    store: &'a Inner,
+    store: &'a Core,
     /// `None`: the group has no reads to validate.
     recent: Option<Recent>,
 }
@@ -168,7 +177,7 @@ struct Recent {
 impl<'a> Validator<'a> {
     /// `reads`: all that there are in the group, whose first commit comes after `last_assigned`.
     pub(crate) fn new<'r>(
-        store: &'a Inner,
+        store: &'a Core,
         reads: impl Iterator<Item = &'r Reads>,
         last_assigned: u64,
     ) -> Validator<'a> {
@@ -236,7 +245,7 @@ mod tests {
 
     fn reads(ranges: &[(&str, &str)]) -> Reads {
         let ranges = ranges.iter().map(|(start, end)| (start.as_bytes().to_vec(), end.as_bytes().to_vec()));
-        Reads::new(CommitSeq::new(0), ranges.collect(), BTreeMap::new())
+        Reads::new(CommitSeq::new(0), (0, &Lifetimes::default()), ranges.collect(), BTreeMap::new())
     }
 
     #[test]

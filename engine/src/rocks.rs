@@ -1,11 +1,12 @@
 //! The only file that names RocksDB. Owns its options and turns its errors into ours; knows rows, not documents.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel,
-    ReadOptions, SliceTransform, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    DBRawIterator, LogLevel, ReadOptions, SliceTransform, WriteOptions,
 };
 
 use crate::encoding::{self, VersionHeader};
@@ -16,13 +17,15 @@ use crate::options::Options;
 pub(crate) const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
 pub(crate) const VERSIONS: &str = "versions";
 pub(crate) const FEED: &str = "feed";
+pub(crate) const EXPIRY: &str = "expiry";
 
 /// An open database.
 pub(crate) struct Rocks {
     db: DB,
+    compacting: AtomicBool,
 }
 
-/// A write batch under construction: rows of all three families, applied together.
+/// A write batch under construction: rows of all families, applied together.
 #[derive(Default)]
 pub(crate) struct Rows {
     batch: rocksdb::WriteBatch,
@@ -33,7 +36,7 @@ impl Rocks {
     /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
     pub(crate) fn open(path: &Path, options: &Options, create: bool) -> Result<Rocks> {
         let db = DB::open_cf_descriptors(&database_options(options, create), path, families(options));
-        Ok(Rocks { db: db.map_err(failure)? })
+        Ok(Rocks { db: db.map_err(failure)?, compacting: AtomicBool::new(false) })
     }
 
     /// Opens the database in `path` for reading only: nothing in it is changed, and its log is replayed into memory.
@@ -42,7 +45,7 @@ impl Rocks {
         let refuse_log = false;
         let database = database_options(options, false);
         let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
-        Ok(Rocks { db: db.map_err(failure)? })
+        Ok(Rocks { db: db.map_err(failure)?, compacting: AtomicBool::new(false) })
     }
 
     /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
@@ -55,7 +58,7 @@ impl Rocks {
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
-        // All three are opened together or opening fails, and none is ever dropped.
+        // All are opened together or opening fails, and none is ever dropped.
         self.db.cf_handle(name).expect("column family opened with the database")
     }
 
@@ -73,7 +76,7 @@ impl Rocks {
 
     /// Writes the memory tables to files, so that the next open has no log to replay.
     pub(crate) fn flush(&self) -> Result<()> {
-        for name in [VERSIONS, FEED, META] {
+        for name in [VERSIONS, FEED, EXPIRY, META] {
             self.db.flush_cf(self.family(name)).map_err(failure)?;
         }
         Ok(())
@@ -172,6 +175,18 @@ impl Rocks {
         Cursor { raw }
     }
 
+    /// A cursor over all version rows, before the first.
+    pub(crate) fn versions_from_start(&self) -> Cursor<'_> {
+        self.versions(b"", vec![0xff; 4])
+    }
+
+    /// A cursor over the expiry family from `start` on.
+    pub(crate) fn expiry(&self, start: &[u8]) -> Cursor<'_> {
+        let mut raw = self.db.raw_iterator_cf(self.family(EXPIRY));
+        raw.seek(start);
+        Cursor { raw }
+    }
+
     /// A cursor over the feed rows of the commits `from` to `to`, both included, before the first.
     pub(crate) fn feed(&self, from: u64, to: u64) -> Cursor<'_> {
         let mut options = ReadOptions::default();
@@ -217,6 +232,65 @@ impl Rocks {
         let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
         raw.seek(start);
         Cursor { raw }
+    }
+
+    /// When the commit at `seq` was made, or the last one before it that there is a row of; 0 without one.
+    pub(crate) fn time_of(&self, seq: u64) -> Result<u64> {
+        let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
+        iterator.seek_for_prev(encoding::feed_key(seq));
+        let position = iterator.item().map(|(key, value)| encoding::feed_position(key, value)).transpose()?;
+        iterator.status().map_err(failure)?;
+        Ok(position.map_or(0, |position| position.time_ms))
+    }
+
+    /// The families that retention deletes rows of.
+    pub(crate) fn trimmed_families(&self) -> [&'static str; 2] {
+        [VERSIONS, FEED]
+    }
+
+    /// How many rows a family stores, and how many of them only say that another one is deleted.
+    pub(crate) fn count_rows(&self, family: &'static str) -> Result<RowCount> {
+        let property = |name: &std::ffi::CStr| -> Result<u64> {
+            Ok(self.db.property_int_value_cf(self.family(family), name).map_err(failure)?.unwrap_or(0))
+        };
+        let mut count = RowCount {
+            rows: property(c"rocksdb.num-entries-active-mem-table")? + property(c"rocksdb.num-entries-imm-mem-tables")?,
+            deletions: property(c"rocksdb.num-deletes-active-mem-table")?
+                + property(c"rocksdb.num-deletes-imm-mem-tables")?,
+        };
+        for file in self.db.live_files().map_err(failure)? {
+            if file.column_family_name == family {
+                count.rows += file.num_entries;
+                count.deletions += file.num_deletions;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Rewrites a family without what was deleted, unless it is time to stop. Blocks; writers and the other
+    /// compactions go on meanwhile.
+    pub(crate) fn compact(&self, family: &'static str, stopped: impl FnOnce() -> bool) {
+        self.compacting.store(true, Ordering::SeqCst);
+        // Asked after the flag is up: whoever says stop and then sees no flag can count on this not beginning.
+        if stopped() {
+            self.compacting.store(false, Ordering::SeqCst);
+            return;
+        }
+        let mut options = CompactOptions::default();
+        // The default keeps automatic compactions waiting, and they keep writers waiting in the end.
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_cf_opt(self.family(family), None::<&[u8]>, None::<&[u8]>, &options);
+        self.compacting.store(false, Ordering::SeqCst);
+    }
+
+    /// Cuts short a [`compact`](Rocks::compact) under way. The database must be closed next: it does no more work in
+    /// the background. What the compaction would have done is left for another day.
+    pub(crate) fn abandon_compaction(&self) {
+        if self.compacting.load(Ordering::SeqCst) {
+            // Memory tables first: none are written to files after this. A failure leaves their rows in the log.
+            let _ = self.flush();
+            self.db.cancel_all_background_work(false);
+        }
     }
 
     /// A cursor over feed rows that is nowhere yet.
@@ -289,9 +363,32 @@ impl Rocks {
         rows.batch.delete_range_cf(self.family(VERSIONS), start, end);
     }
 
+    pub(crate) fn put_expiry(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
+        rows.batch.put_cf(self.family(EXPIRY), key, value);
+    }
+
+    pub(crate) fn delete_expiry(&self, rows: &mut Rows, key: &[u8]) {
+        rows.batch.delete_cf(self.family(EXPIRY), key);
+    }
+
+    pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {
+        rows.batch.delete_cf(self.family(VERSIONS), key);
+    }
+
+    pub(crate) fn delete_feed(&self, rows: &mut Rows, key: &[u8]) {
+        rows.batch.delete_cf(self.family(FEED), key);
+    }
+
     pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
         rows.batch.put_cf(self.family(FEED), key, value);
     }
+}
+
+/// What [`Rocks::count_rows`] counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowCount {
+    pub(crate) rows: u64,
+    pub(crate) deletions: u64,
 }
 
 /// What a sorted file holds: the rows from one key to another, both included.
@@ -378,12 +475,13 @@ impl Cursor<'_> {
     }
 }
 
-fn families(options: &Options) -> [ColumnFamilyDescriptor; 3] {
+fn families(options: &Options) -> [ColumnFamilyDescriptor; 4] {
     let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
     [
         ColumnFamilyDescriptor::new(META, family_options(&cache, options)),
         ColumnFamilyDescriptor::new(VERSIONS, versions_options(&cache, options)),
         ColumnFamilyDescriptor::new(FEED, family_options(&cache, options)),
+        ColumnFamilyDescriptor::new(EXPIRY, family_options(&cache, options)),
     ]
 }
 
@@ -457,6 +555,7 @@ fn failure(error: rocksdb::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::VersionKind;
 
     #[test]
     fn families_survive_reopen_and_a_lost_current_file_is_no_new_database() {
@@ -483,7 +582,9 @@ mod tests {
         let mut rows = Rows::default();
         // Of the batches 1..=3, 4..=5 and 7, the rows 2, 3 and 4 are dropped. Nothing was ever written at 6.
         for (seq, rest) in [(1, 2), (5, 0), (7, 0)] {
-            let value = encoding::feed_value(encoding::FeedKind::Created, rest, 0, 1, b"a");
+            let (kind, time_ms, previous) = (VersionKind::Document, 0, 0);
+            let version = VersionHeader { kind, time_ms, previous, created: 0, ttl_ms: None };
+            let value = encoding::feed_value(encoding::FeedKind::Created, rest, &version, 1, b"a");
             rocks.put_feed(&mut rows, &encoding::feed_key(seq), &value);
         }
         rocks.write(rows, true).expect("write");

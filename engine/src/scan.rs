@@ -11,7 +11,8 @@ use crate::document::Document;
 use crate::encoding::{self, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::rocks::Cursor;
-use crate::store::Inner;
+use crate::store::Core;
+use crate::ttl::Lifetime;
 
 /// After this many superseded versions of one document, seeking past the rest is cheaper than stepping over them.
 const STEPS_BEFORE_SEEK: usize = 8;
@@ -149,9 +150,10 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
 ///
 /// An iterator of id and document. After an error it is at its end.
 pub struct Scan<'a> {
-    store: &'a Inner,
+    store: &'a Core,
     cursor: Cursor<'a>,
     seq: CommitSeq,
+    lifetime: Lifetime,
     reverse: bool,
     /// Forwards: the document whose answer is known; its remaining versions are passed over. Backwards: the document
     /// that the cursor is in.
@@ -168,13 +170,19 @@ struct Found {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(store: &'a Inner, collection: &CollectionState, range: &ScanRange, seq: CommitSeq) -> Scan<'a> {
+    pub(crate) fn new(
+        store: &'a Core,
+        collection: &CollectionState,
+        range: &ScanRange,
+        seq: CommitSeq,
+        lifetime: Lifetime,
+    ) -> Scan<'a> {
         let (start, end) = range.keys(collection);
         let cursor = match range.reverse {
             false => store.rocks.versions(&start, end),
             true => store.rocks.versions_back(start, end),
         };
-        Scan { store, cursor, seq, reverse: range.reverse, done: Vec::new(), steps: 0, failed: false }
+        Scan { store, cursor, seq, lifetime, reverse: range.reverse, done: Vec::new(), steps: 0, failed: false }
     }
 
     /// The commit sequence that the documents are read at.
@@ -215,6 +223,7 @@ impl<'a> Scan<'a> {
             let (header, body) = VersionHeader::decode(value)?;
             let found = match header.kind {
                 VersionKind::Tombstone => None,
+                VersionKind::Document if self.lifetime.is_over(&header) => None,
                 VersionKind::Document => {
                     let id = Bytes::from(encoding::id_of_prefix(prefix)?);
                     Some((id, self.store.document(seq, &header, Bytes::copy_from_slice(body))))

@@ -3,9 +3,10 @@
 
 use crate::CommitSeq;
 use crate::collection::Collection;
-use crate::encoding::{self, VERSION_HEADER_BYTES, VersionHeader, VersionKind};
+use crate::encoding::{self, VersionHeader, VersionKind};
 use crate::error::Result;
 use crate::rocks::{Cursor, SortedFile, VERSIONS};
+use crate::ttl::Lifetime;
 
 /// How much is in a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +54,15 @@ impl Collection {
     /// As [`scan`](Collection::scan) and its items.
     pub fn size(&self) -> Result<CollectionSize> {
         let (start, end) = self.keys()?;
-        let mut cursor = self.store().rocks.walk_versions(&start, end.clone());
-        let counted = count(&mut cursor, self.last_commit(), u64::MAX)?;
+        let (at, mut cursor) = loop {
+            let at = self.last_commit();
+            let cursor = self.store().rocks.walk_versions(&start, end.clone());
+            // Else something that was current at `at` has been superseded and dropped before it came into view.
+            if !self.state().incomplete_at(at) {
+                break (at, cursor);
+            }
+        };
+        let counted = count(&mut cursor, at, self.lifetime(), u64::MAX)?;
         Ok(counted.size(1.0, true, self.store().rocks.versions_disk_bytes(&start, &end)))
     }
 
@@ -84,10 +92,10 @@ impl Collection {
     pub fn size_estimate(&self) -> Result<CollectionSize> {
         let (start, end) = self.keys()?;
         let rocks = &self.store().rocks;
-        let at = self.last_commit();
+        let (at, lifetime) = (self.last_commit(), self.lifetime());
         let disk_bytes = rocks.versions_disk_bytes(&start, &end);
         let mut cursor = rocks.versions(&start, end.clone());
-        let mut sample = count(&mut cursor, at, COUNTED_ROWS)?;
+        let mut sample = count(&mut cursor, at, lifetime, COUNTED_ROWS)?;
         if cursor.row()?.is_none() {
             return Ok(sample.size(1.0, true, disk_bytes));
         }
@@ -95,7 +103,7 @@ impl Collection {
         let inside: Vec<&SortedFile> = files.iter().filter(|file| start < file.start && file.start < end).collect();
         for file in inside.iter().step_by(inside.len().div_ceil(SAMPLE_PLACES).max(1)) {
             cursor.seek(&file.start);
-            sample.add(count(&mut cursor, at, SAMPLE_ROWS)?);
+            sample.add(count(&mut cursor, at, lifetime, SAMPLE_ROWS)?);
         }
         let in_files: f64 = files.iter().map(|file| self.rows_of(file, &start, &end)).sum();
         // What is in memory is what was written last.
@@ -103,6 +111,10 @@ impl Collection {
         let in_memory = in_memory as f64 * self.share_of_newest(in_memory)?;
         let versions = (in_files + in_memory).max(sample.versions as f64);
         Ok(sample.size(versions / sample.versions.max(1) as f64, false, disk_bytes))
+    }
+
+    fn lifetime(&self) -> Lifetime {
+        Lifetime { ttl: self.state().ttl(), now_ms: self.store().observe_now_ms() }
     }
 
     fn keys(&self) -> Result<(Vec<u8>, Vec<u8>)> {
@@ -145,7 +157,7 @@ impl Collection {
 }
 
 /// Counts rows from the cursor on, at most so many, as of commit `at`.
-fn count(cursor: &mut Cursor<'_>, at: CommitSeq, rows_max: u64) -> Result<Tally> {
+fn count(cursor: &mut Cursor<'_>, at: CommitSeq, lifetime: Lifetime, rows_max: u64) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut rows = 0;
     let mut document: Vec<u8> = Vec::new();
@@ -155,15 +167,15 @@ fn count(cursor: &mut Cursor<'_>, at: CommitSeq, rows_max: u64) -> Result<Tally>
         rows += 1;
         let (prefix, seq) = encoding::split_version_key(key)?;
         if seq <= at.get() {
-            let (header, _) = VersionHeader::decode(value)?;
-            let bytes = (encoding::id_len_of_prefix(prefix) + value.len() - VERSION_HEADER_BYTES) as u64;
+            let (header, body) = VersionHeader::decode(value)?;
+            let bytes = (encoding::id_len_of_prefix(prefix) + body.len()) as u64;
             tally.versions += 1;
             tally.version_bytes += bytes;
             if prefix != document {
                 // The first of its versions that is not too new: the one that counts.
                 document.clear();
                 document.extend_from_slice(prefix);
-                if header.kind == VersionKind::Document {
+                if header.kind == VersionKind::Document && !lifetime.is_over(&header) {
                     tally.documents += 1;
                     tally.document_bytes += bytes;
                 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::batch::{WriteBatch, validate_id};
 use crate::cache::{CachedVersion, VersionCache};
@@ -18,20 +19,26 @@ use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::document::Document;
 use crate::encoding::{
-    self, CollectionNumber, CollectionRecord, MAX_NAME_BYTES, StoreRecord, VersionHeader, VersionKind,
+    self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, TtlRecord, VersionHeader,
+    VersionKind,
 };
 use crate::epoch::Epochs;
 use crate::error::{Error, Result};
+use crate::expiry::Expiries;
 use crate::flusher::Flusher;
 use crate::health::Health;
+use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
+use crate::retention::Retention;
 use crate::retry::Turns;
 use crate::rocks::{Reader, Rocks, Rows};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
+use crate::trim::Walks;
+use crate::ttl::{DocumentTtl, Lifetime, Lifetimes};
 use crate::visible::Visible;
-use crate::watermark::Watermark;
+use crate::watermark::{Pin, PinKind, Watermark};
 use crate::{AsOf, CommitSeq, Etag, clock};
 
 /// A persistent store of versioned documents in collections.
@@ -55,10 +62,16 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// What all handles of an open store share. The order of the fields is the order in which they go: the database
-/// closes before its directory is free for others.
+/// What all handles of an open store share. When the last handle goes, its threads end and the store closes.
 pub(crate) struct Inner {
     flusher: Option<Flusher>,
+    maintenance: Option<Maintenance>,
+    core: Arc<Core>,
+}
+
+/// The store itself, shared with its own threads: they can not be what keeps it open. The order of the fields is the
+/// order in which they go: the database closes before its directory is free for others.
+pub(crate) struct Core {
     pub(crate) rocks: Arc<Rocks>,
     pub(crate) options: Options,
     pub(crate) stripes: Stripes,
@@ -70,10 +83,14 @@ pub(crate) struct Inner {
     pub(crate) health: Arc<Health>,
     pub(crate) watermark: Watermark,
     pub(crate) cursors: Cursors,
+    pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) signal: Signal,
     pub(crate) visible: Arc<Visible>,
-    /// Retention has dropped nothing of what comes after this sequence, and perhaps something of what comes before.
-    pub(crate) horizon: AtomicU64,
-    collections: Mutex<Collections>,
+    /// The time of the last commit, or a later one by which somebody judged: the wall clock may be behind it.
+    time_floor_ms: AtomicU64,
+    pub(crate) collections: Mutex<Collections>,
+    /// What the collections say of the life of their documents.
+    pub(crate) lifetimes: RwLock<Lifetimes>,
     directory: Directory,
 }
 
@@ -83,13 +100,13 @@ pub(crate) struct CommitClock {
     pub(crate) last_time_ms: u64,
 }
 
-struct Collections {
+pub(crate) struct Collections {
     by_name: BTreeMap<String, Arc<CollectionState>>,
     next_number: CollectionNumber,
 }
 
 /// Figures about an open store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The newest visible commit.
@@ -97,6 +114,9 @@ pub struct Stats {
     /// The oldest commit sequence that a live snapshot reads at or a registered cursor stands at; `last_commit`
     /// without any.
     pub watermark: CommitSeq,
+    /// What keeps old versions from being dropped, the one with the oldest sequence first: which snapshot,
+    /// transaction or cursor it is, at which sequence, since when.
+    pub pins: Vec<Pin>,
     /// Live snapshots.
     pub snapshots: usize,
     /// Registered cursors.
@@ -155,7 +175,6 @@ impl Store {
         }
         let (last_assigned, last_time_ms) = last.map_or((0, 0), |last| (last.seq, last.time_ms));
         let collections = load_collections(&rocks, last_assigned)?;
-        let cursors = Cursors::load(&rocks)?;
         let rocks = Arc::new(rocks);
         let health = Arc::new(if options.read_only { Health::read_only() } else { Health::default() });
         let flusher = match options.durability {
@@ -163,26 +182,41 @@ impl Store {
             Durability::Sync => None,
             Durability::Buffered => Some(Flusher::start(&rocks, &health, options.flush_interval)?),
         };
-        Ok(Store {
-            inner: Arc::new(Inner {
-                flusher,
-                rocks,
-                options: options.clone(),
-                stripes: Stripes::new(),
-                cache: VersionCache::new(options.document_cache_bytes),
-                queue: Queue::default(),
-                turns: Turns::default(),
-                commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
-                epochs: Epochs::new(epochs),
-                health,
-                watermark: Watermark::default(),
-                cursors,
-                visible: Arc::new(Visible::new(last_assigned)),
-                horizon: AtomicU64::new(0),
-                collections: Mutex::new(collections),
-                directory,
-            }),
-        })
+        let positions = rocks.meta_rows(encoding::TRIM_PREFIX)?;
+        let positions = positions.iter().map(|(key, value)| encoding::trim_of_row(key, value));
+        let walks = Walks::new(positions.collect::<Result<_>>()?);
+        let positions = rocks.meta_rows(encoding::EXPIRE_PREFIX)?;
+        let positions = positions.iter().map(|(key, value)| encoding::expire_of_row(key, value));
+        let upkeep = Upkeep::new(walks, Expiries::new(positions.collect::<Result<_>>()?));
+        let mut lifetimes = Lifetimes::default();
+        for state in collections.by_name.values() {
+            lifetimes.set(state.number, state.ttl());
+        }
+        let watermark = Watermark::default();
+        let cursors = Cursors::load(&rocks, &watermark)?;
+        let core = Arc::new(Core {
+            rocks,
+            options: options.clone(),
+            stripes: Stripes::new(),
+            cache: VersionCache::new(options.document_cache_bytes),
+            queue: Queue::default(),
+            turns: Turns::default(),
+            commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
+            epochs: Epochs::new(epochs),
+            health,
+            watermark,
+            cursors,
+            upkeep: Mutex::new(upkeep),
+            signal: Signal::default(),
+            visible: Arc::new(Visible::new(last_assigned)),
+            time_floor_ms: AtomicU64::new(last_time_ms),
+            collections: Mutex::new(collections),
+            lifetimes: RwLock::new(lifetimes),
+            directory,
+        });
+        let maintenance =
+            (options.background_maintenance && !options.read_only).then(|| Maintenance::start(&core)).transpose()?;
+        Ok(Store { inner: Arc::new(Inner { flusher, maintenance, core }) })
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -217,13 +251,16 @@ impl Store {
         let next = number.checked_add(1).filter(|&next| next < CollectionNumber::MAX);
         let next = next.ok_or_else(|| Error::invalid("this store has had as many collections as it can have"))?;
         let created_ms = clock::now_ms(&inner.options.clock, 0);
-        let record = encoding::encode_record(&CollectionRecord { name: name.to_owned(), created_ms })?;
+        let Retention { keep_ms, keep_versions } = Retention::default();
+        let ttl = TtlRecord::default();
+        let record = CollectionRecord { name: name.to_owned(), created_ms, keep_ms, keep_versions, ttl };
+        let state = Arc::new(CollectionState::new(number, record.clone(), Horizon::default(), 0));
+        let record = encoding::encode_record(&record)?;
         let mut rows = Rows::default();
         inner.rocks.put_meta(&mut rows, &encoding::collection_key(number), &record);
         inner.rocks.put_meta(&mut rows, encoding::NEXT_COLLECTION_KEY, &next.to_le_bytes());
         inner.rocks.write(rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
         collections.next_number = next;
-        let state = Arc::new(CollectionState::new(number, name.to_owned(), 0));
         collections.by_name.insert(name.to_owned(), Arc::clone(&state));
         Ok(Collection::new(Arc::clone(inner), state))
     }
@@ -259,6 +296,7 @@ impl Store {
         // The drop is done; this only gives space back sooner than compaction would.
         let _ = inner.rocks.reclaim_versions(&start, &end);
         collections.by_name.remove(name);
+        inner.signal.wake();
         Ok(true)
     }
 
@@ -273,17 +311,20 @@ impl Store {
 
     /// Takes a snapshot of the whole store as it is now. Costs no input or output.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(Arc::clone(&self.inner), || self.inner.visible())
+        Snapshot::new(Arc::clone(&self.inner), PinKind::Snapshot)
     }
 
     /// Takes a snapshot of the whole store as it was after a commit sequence, after the write that an etag names, or at
     /// a time (see [`AsOf`]). A batch is never split: in the middle of one, the snapshot is of the state after it, and
-    /// [`Snapshot::seq`] says so.
+    /// [`Snapshot::seq`] says so. Documents that had expired at that time are absent.
+    ///
+    /// Each collection can be read as far back as its [horizon](Collection::horizon). When some collections can be
+    /// read as of then and others no more, the snapshot can be taken, and reads of the others fail.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for a sequence that is not committed yet, a time to come, or an etag of another store;
-    /// [`Error::NotRetained`] for a state that retention no longer keeps; [`Error::Io`] and [`Error::Corruption`]
+    /// [`Error::NotRetained`] for a state older than the horizon of every collection; [`Error::Io`] and [`Error::Corruption`]
     /// when the commit order cannot be read.
     ///
     /// # Examples
@@ -302,11 +343,8 @@ impl Store {
     /// ```
     pub fn snapshot_at(&self, as_of: impl Into<AsOf>) -> Result<Snapshot> {
         let inner = &self.inner;
-        let seq = inner.resolve(as_of.into())?;
-        // Held first, asked afterwards: retention cannot drop what it needs in between.
-        let snapshot = Snapshot::new(Arc::clone(inner), || seq);
-        inner.check_retained(None, seq)?;
-        Ok(snapshot)
+        let (seq, time_ms) = inner.resolve(as_of.into())?;
+        Snapshot::past(Arc::clone(inner), PinKind::Snapshot, seq, time_ms)
     }
 
     /// The newest visible commit; 0 in a store without commits.
@@ -314,12 +352,29 @@ impl Store {
         self.inner.visible()
     }
 
-    /// The oldest commit sequence that a live snapshot reads at or a [registered cursor](Store::register_cursor)
-    /// stands at, or [`last_commit`](Store::last_commit) without any. Versions that were superseded at or before it
-    /// are needed by nobody.
+    /// The oldest commit sequence that a live snapshot or a transaction reads at or a [registered
+    /// cursor](Store::register_cursor) stands at, or [`last_commit`](Store::last_commit) without any. Versions that were
+    /// superseded at or before it are needed by none of these.
     pub fn watermark(&self) -> CommitSeq {
-        let snapshots = self.inner.watermark.oldest(|| self.inner.visible());
-        self.inner.cursors.oldest().map_or(snapshots, |cursors| cursors.min(snapshots))
+        self.inner.watermark.oldest(|| self.inner.visible())
+    }
+
+    /// The oldest commit as of which every collection still reads as it was: the newest of their
+    /// [horizons](Collection::horizon). 0 while nothing has been dropped.
+    pub fn horizon(&self) -> CommitSeq {
+        self.inner.horizon(None)
+    }
+
+    /// Commits the expiry of everything that has expired by now, drops what [retention](Retention) no longer keeps, and gives disk space back if that is much.
+    /// Blocks until done. Needed only without [`Options::background_maintenance`], or when somebody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] inside an [`update`](Collection::update) closure; [`Error::ReadOnly`],
+    /// [`Error::OutcomeUnknown`] and [`Error::DiskFull`] when the disk does not do its part; [`Error::Corruption`] and
+    /// [`Error::Io`] when what is stored cannot be read.
+    pub fn run_maintenance(&self) -> Result<Maintained> {
+        self.inner.run_maintenance()
     }
 
     /// Figures about the store. Cheap: no documents are read.
@@ -330,7 +385,8 @@ impl Store {
         Stats {
             last_commit: self.last_commit(),
             watermark: self.watermark(),
-            snapshots: inner.watermark.count(),
+            pins: inner.watermark.pins(),
+            snapshots: inner.watermark.snapshots(),
             cursors: inner.cursors.count(),
             waiting_feeds: inner.visible.waiting(),
             commits,
@@ -358,13 +414,21 @@ impl Store {
 /// handles stay usable afterwards.
 impl RefUnwindSafe for Inner {}
 
+impl Deref for Inner {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
-impl Inner {
+impl Core {
     /// The newest commit that anybody may see.
     pub(crate) fn visible(&self) -> CommitSeq {
         self.visible.get()
@@ -373,6 +437,29 @@ impl Inner {
     /// Lets everybody see the commits up to `seq`. Called by one leader at a time, in ascending order.
     pub(crate) fn publish(&self, seq: CommitSeq) {
         self.visible.publish(seq);
+        self.signal.after_commit();
+    }
+
+    /// The time that commits get now: the clock's, but never earlier than the last commit's.
+    pub(crate) fn now_ms(&self) -> u64 {
+        clock::now_ms(&self.options.clock, self.time_floor_ms.load(Ordering::SeqCst))
+    }
+
+    /// The time now, from which no later reader or commit will go back.
+    pub(crate) fn observe_now_ms(&self) -> u64 {
+        let now_ms = self.now_ms();
+        self.raise_time(now_ms);
+        now_ms
+    }
+
+    /// Remembers the time of a commit, before it is published, or the time at which somebody was told that a document
+    /// has expired.
+    pub(crate) fn raise_time(&self, time_ms: u64) {
+        self.time_floor_ms.fetch_max(time_ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn live_collections(&self) -> Vec<Arc<CollectionState>> {
+        self.collections.lock().by_name.values().cloned().collect()
     }
 
     /// The end of the batch that `seq` is in. What is named by a sequence is never half a batch.
@@ -384,10 +471,28 @@ impl Inner {
         self.rocks.end_of_batch(seq.get()).map(CommitSeq::new)
     }
 
-    /// Refuses when retention may have dropped something of what comes after `position` in a collection, or (`None`)
-    /// in any. The only place that says so; whoever reads history without holding it asks again when it is read.
-    pub(crate) fn check_retained(&self, _collection: Option<&CollectionState>, position: CommitSeq) -> Result<()> {
-        let oldest = CommitSeq::new(self.horizon.load(Ordering::SeqCst));
+    /// The oldest commit as of which a collection, or (`None`) every one, still reads as it was.
+    pub(crate) fn horizon(&self, collection: Option<&CollectionState>) -> CommitSeq {
+        CommitSeq::new(match collection {
+            Some(collection) => collection.horizon().complete,
+            None => {
+                let collections = self.collections.lock();
+                collections.by_name.values().map(|state| state.horizon().complete).max().unwrap_or(0)
+            }
+        })
+    }
+
+    /// Refuses when retention may have dropped something of the state as of commit `at`. Whoever reads history without
+    /// holding it asks when the rows are in view.
+    pub(crate) fn check_retained(&self, collection: Option<&CollectionState>, at: CommitSeq) -> Result<()> {
+        let oldest = self.horizon(collection);
+        if at < oldest { Err(Error::NotRetained { asked: at, oldest }) } else { Ok(()) }
+    }
+
+    /// Refuses when retention may have dropped some commit after `position`. Whoever reads the feed without holding it
+    /// asks again when it is read.
+    pub(crate) fn check_feed_retained(&self, collection: Option<&CollectionState>, position: CommitSeq) -> Result<()> {
+        let oldest = CommitSeq::new(self.horizon(collection).get().saturating_sub(1));
         if position < oldest { Err(Error::NotRetained { asked: position, oldest }) } else { Ok(()) }
     }
 
@@ -410,6 +515,7 @@ impl Inner {
             seq: CommitSeq::new(seq),
             created: CommitSeq::new(created_seq(seq, header)),
             time_ms: header.time_ms,
+            ttl: DocumentTtl::from_header(header),
             body,
         }
     }
@@ -447,9 +553,29 @@ impl Inner {
         if validate_id(id).is_err() {
             return Ok(None);
         }
-        let found = self.newest(&encoding::document_prefix(collection.number, id), self.visible().get(), true)?;
-        let present = found.filter(|version| version.header.kind == VersionKind::Document);
-        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
+        let prefix = encoding::document_prefix(collection.number, id);
+        let mut waited = false;
+        loop {
+            let at = self.visible();
+            let found = self.newest(&prefix, at.get(), true)?;
+            // Without a hold, the version that was current at `at` may have been superseded and dropped meanwhile.
+            // `trim` says why this ends.
+            if collection.incomplete_at(at) {
+                continue;
+            }
+            let present = found.filter(|version| version.header.kind == VersionKind::Document);
+            let Some(version) = present else { return Ok(None) };
+            if !collection.ttl().is_expired(&version.header, || self.now_ms()) {
+                return Ok(Some(self.document(version.seq, &version.header, version.body.unwrap_or_default())));
+            }
+            if waited {
+                return Ok(None);
+            }
+            // From now on every writer finds it expired, too, and those that did not are waited for.
+            self.observe_now_ms();
+            self.wait_for_writers(&prefix);
+            waited = true;
+        }
     }
 
     /// Reads the current version of a document if it is in the cache, body and all.
@@ -457,12 +583,20 @@ impl Inner {
         collection.check_live().ok()?;
         validate_id(id).ok()?;
         let version = self.cache.get(&encoding::document_prefix(collection.number, id), self.visible().get())?;
-        let body = version.body.filter(|_| version.header.kind == VersionKind::Document)?;
+        let present = version.header.kind == VersionKind::Document
+            && !collection.ttl().is_expired(&version.header, || self.observe_now_ms());
+        let body = version.body.filter(|_| present)?;
         Some(self.document(version.seq, &version.header, body))
     }
 
-    /// Reads a document as of commit `at`.
-    pub(crate) fn get_at(&self, collection: &CollectionState, id: &[u8], at: CommitSeq) -> Result<Option<Document>> {
+    /// Reads a document as of commit `at`, for somebody who has a hold there.
+    pub(crate) fn get_at(
+        &self,
+        collection: &CollectionState,
+        id: &[u8],
+        at: CommitSeq,
+        lifetime: Lifetime,
+    ) -> Result<Option<Document>> {
         collection.check_live()?;
         if validate_id(id).is_err() {
             return Ok(None);
@@ -476,26 +610,47 @@ impl Inner {
                 CachedVersion { seq, header, body }
             })?,
         };
-        let present = found.filter(|version| version.header.kind == VersionKind::Document);
+        let present =
+            found.filter(|version| version.header.kind == VersionKind::Document && !lifetime.is_over(&version.header));
         Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
     }
 
-    /// Scans a collection as of commit `at`, or as it is now.
+    /// Scans a collection as of commit `at`, for somebody who has a hold there.
     pub(crate) fn scan_at(
         &self,
         collection: &CollectionState,
         range: &ScanRange,
-        at: Option<CommitSeq>,
+        at: CommitSeq,
+        lifetime: Lifetime,
     ) -> Result<Scan<'_>> {
         collection.check_live()?;
-        Ok(Scan::new(self, collection, range, at.unwrap_or_else(|| self.visible())))
+        Ok(Scan::new(self, collection, range, at, lifetime))
+    }
+
+    /// Scans a collection as it is now.
+    pub(crate) fn scan_now(&self, collection: &CollectionState, range: &ScanRange) -> Result<Scan<'_>> {
+        loop {
+            let at = self.visible();
+            // Its view of the rows is made here, and what is dropped later stays in it.
+            let lifetime = Lifetime { ttl: collection.ttl(), now_ms: self.observe_now_ms() };
+            let scan = self.scan_at(collection, range, at, lifetime)?;
+            if !collection.incomplete_at(at) {
+                return Ok(scan);
+            }
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.visible.close();
+        drop(self.maintenance.take());
         drop(self.flusher.take());
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
         // Saves the next opening the replay of the log. What fails here is in the log all the same: a write that was
         // acknowledged is no less durable for it.
         if self.health.check().is_ok() {
@@ -530,10 +685,14 @@ fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
 /// `newest`: the newest commit; any of them may have changed any collection.
 fn load_collections(rocks: &Rocks, newest: u64) -> Result<Collections> {
     let mut by_name = BTreeMap::new();
+    let horizons = rocks.meta_rows(encoding::HORIZON_PREFIX)?;
+    let horizons = horizons.iter().map(|(key, value)| encoding::horizon_of_row(key, value));
+    let horizons = horizons.collect::<Result<BTreeMap<_, _>>>()?;
     for (key, value) in rocks.meta_rows(encoding::COLLECTION_PREFIX)? {
         let number = encoding::collection_of_key(&key)?;
         let record: CollectionRecord = encoding::decode_record("collection record", &value)?;
-        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record.name, newest)));
+        let horizon = horizons.get(&number).copied().unwrap_or_default();
+        by_name.insert(record.name.clone(), Arc::new(CollectionState::new(number, record, horizon, newest)));
     }
     let next_number = match rocks.meta(encoding::NEXT_COLLECTION_KEY)? {
         Some(bytes) => encoding::next_collection(&bytes)?,

@@ -20,7 +20,8 @@ use crate::reads::{PrefixRange, Reads};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use crate::{CommitSeq, Etag, Precondition};
+use crate::watermark::PinKind;
+use crate::{CommitSeq, Etag, Precondition, PutOptions};
 
 /// Reads and writes over any documents and collections of one store that happen as if nothing else did.
 ///
@@ -105,6 +106,7 @@ struct PendingWrite {
     id: Bytes,
     /// `None`: delete it.
     body: Option<Bytes>,
+    options: PutOptions,
 }
 
 impl PendingWrite {
@@ -116,7 +118,8 @@ impl PendingWrite {
     fn document(&self) -> Option<Document> {
         let unknown = CommitSeq::new(0);
         let body = self.body.clone()?;
-        Some(Document { etag: Etag::NEVER, seq: unknown, created: unknown, time_ms: 0, body })
+        let ttl = self.options.ttl;
+        Some(Document { etag: Etag::NEVER, seq: unknown, created: unknown, time_ms: 0, ttl, body })
     }
 }
 
@@ -124,7 +127,7 @@ impl Store {
     /// Begins a transaction on a snapshot of the store as it is now. Costs no input or output.
     pub fn begin(&self) -> Transaction {
         Transaction {
-            snapshot: self.snapshot(),
+            snapshot: Snapshot::new(Arc::clone(self.inner()), PinKind::Transaction),
             reads: RefCell::default(),
             writes: BTreeMap::new(),
             write_bytes: 0,
@@ -206,9 +209,26 @@ impl Transaction {
         body: impl AsRef<[u8]>,
         precondition: impl Into<Precondition>,
     ) -> Result<()> {
+        self.put_with(collection, id, body, precondition, PutOptions::default())
+    }
+
+    /// As [`put`](Transaction::put), with options: how long the document is to live.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Transaction::put); [`Error::Invalid`] for a time to live of zero.
+    pub fn put_with(
+        &mut self,
+        collection: &Collection,
+        id: impl AsRef<[u8]>,
+        body: impl AsRef<[u8]>,
+        precondition: impl Into<Precondition>,
+        options: PutOptions,
+    ) -> Result<()> {
         let body = body.as_ref();
-        validate_body_len(body.len()).map_err(Error::Invalid)?;
-        self.write(collection, id.as_ref(), Some(Bytes::copy_from_slice(body)), precondition.into())
+        validate_body_len(body.len()).and_then(|()| options.ttl.to_header().map(drop)).map_err(Error::Invalid)?;
+        let body = Some(Bytes::copy_from_slice(body));
+        self.write(collection, id.as_ref(), body, options, precondition.into())
     }
 
     /// Deletes document `id` at the commit, if `precondition` holds of what this transaction sees. Deleting what is not
@@ -223,7 +243,7 @@ impl Transaction {
         id: impl AsRef<[u8]>,
         precondition: impl Into<Precondition>,
     ) -> Result<()> {
-        self.write(collection, id.as_ref(), None, precondition.into())
+        self.write(collection, id.as_ref(), None, PutOptions::default(), precondition.into())
     }
 
     /// Writes everything, or nothing. Blocks until the writes are as durable as [`Durability`](crate::Durability)
@@ -248,7 +268,7 @@ impl Transaction {
         writes.sort_unstable_by_key(|(_, write)| write.order);
         let mut operations = Vec::with_capacity(writes.len());
         let mut names = Vec::with_capacity(writes.len());
-        for (prefix, PendingWrite { collection, id, body, .. }) in writes {
+        for (prefix, PendingWrite { collection, id, body, options, .. }) in writes {
             let read = documents.remove(&prefix);
             if body.is_none() && read == Some(None) {
                 // There was nothing, and there shall be nothing: no more than a read.
@@ -261,7 +281,7 @@ impl Transaction {
                 Some(Some(etag)) => Precondition::Match(etag),
             };
             let action = match body {
-                Some(body) => Action::Put(body.into(), precondition),
+                Some(body) => Action::Put(body.into(), options, precondition),
                 None => Action::Delete(precondition),
             };
             names.push((prefix.clone(), id.clone()));
@@ -271,7 +291,7 @@ impl Transaction {
             return Ok(Committed { seq: snapshot.seq(), writes: Vec::new() });
         }
         ranges.extend(documents.into_keys().map(|prefix| (prefix.clone(), encoding::after_document(prefix))));
-        let mut reads = Reads::new(snapshot.seq(), ranges, collections);
+        let mut reads = Reads::new(snapshot.seq(), snapshot.judgement(), ranges, collections);
         let reads = if reads.is_empty() {
             None
         } else {
@@ -319,6 +339,7 @@ impl Transaction {
         collection: &Collection,
         id: &[u8],
         body: Option<Bytes>,
+        options: PutOptions,
         precondition: Precondition,
     ) -> Result<()> {
         self.snapshot.check_store(collection)?;
@@ -331,6 +352,7 @@ impl Transaction {
             collection: Arc::clone(state),
             id: Bytes::copy_from_slice(id),
             body,
+            options,
         };
         let replaced = self.writes.get(&prefix);
         let freed = replaced.map_or(0, PendingWrite::bytes);

@@ -16,7 +16,7 @@ use crate::document::{Document, Written};
 use crate::encoding::MAX_BODY_BYTES;
 use crate::error::{Cause, Error, Result, Undecodable};
 use crate::scan::{Scan, ScanRange};
-use crate::{CommitSeq, Etag, Precondition};
+use crate::{CommitSeq, DocumentTtl, Etag, Precondition, PutOptions};
 
 /// How values become bodies. [`Json`] and [`Bincode`] are ready; a type of your own can be another.
 pub trait Encoding {
@@ -96,6 +96,8 @@ pub struct TypedDocument<T> {
     pub created: CommitSeq,
     /// When this version was committed, in milliseconds since the Unix epoch.
     pub time_ms: u64,
+    /// The time to live that it was put with.
+    pub ttl: DocumentTtl,
     /// What was put.
     pub value: T,
 }
@@ -183,6 +185,22 @@ impl<T: Serialize + DeserializeOwned, E: Encoding> TypedCollection<T, E> {
         self.collection.put(id, self.encode(id, value)?, precondition)
     }
 
+    /// As [`put`](TypedCollection::put), with options: how long the document is to live.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](TypedCollection::put); [`Error::Invalid`] for a time to live of zero.
+    pub fn put_with(
+        &self,
+        id: impl AsRef<[u8]>,
+        value: &T,
+        precondition: impl Into<Precondition>,
+        options: PutOptions,
+    ) -> Result<Written> {
+        let id = id.as_ref();
+        self.collection.put_with(id, self.encode(id, value)?, precondition, options)
+    }
+
     /// Deletes document `id` if `precondition` holds. See [`Collection::delete`].
     ///
     /// # Errors
@@ -216,6 +234,9 @@ impl<T: Serialize + DeserializeOwned, E: Encoding> TypedCollection<T, E> {
             let current = current.map(|document| self.decode(id, document.clone())).transpose().map_err(&mut fail)?;
             Ok(match change(current)? {
                 Change::Put(value) => Change::Put(self.encode(id, &value).map_err(&mut fail)?),
+                Change::PutWith(value, options) => {
+                    Change::PutWith(self.encode(id, &value).map_err(&mut fail)?, options)
+                }
                 Change::Delete => Change::Delete,
                 Change::Keep => Change::Keep,
             })
@@ -255,9 +276,9 @@ impl<T: Serialize + DeserializeOwned, E: Encoding> TypedCollection<T, E> {
     ///
     /// [`Error::Undecodable`] when the body is no `T`.
     pub fn decode(&self, id: impl AsRef<[u8]>, document: Document) -> Result<TypedDocument<T>> {
-        let Document { etag, seq, created, time_ms, body } = document;
+        let Document { etag, seq, created, time_ms, ttl, body } = document;
         match E::decode(&body) {
-            Ok(value) => Ok(TypedDocument { etag, seq, created, time_ms, value }),
+            Ok(value) => Ok(TypedDocument { etag, seq, created, time_ms, ttl, value }),
             Err(cause) => Err(Error::Undecodable(Box::new(Undecodable {
                 collection: self.collection.name().to_owned(),
                 id: Bytes::copy_from_slice(id.as_ref()),

@@ -81,6 +81,8 @@ impl Store {
             next_collection: 1,
             unknown: BTreeSet::new(),
             epochs: Vec::new(),
+            horizons: BTreeMap::new(),
+            feed_horizon: 0,
         };
         verifier.run(acknowledged)?;
         Ok(verifier.report)
@@ -97,6 +99,10 @@ pub(crate) struct Verifier<'a, P> {
     /// Collections that there is no record of, each reported once.
     unknown: BTreeSet<CollectionNumber>,
     epochs: Vec<(u64, u64)>,
+    /// By collection, below which sequence retention may have dropped versions and their feed rows.
+    horizons: BTreeMap<CollectionNumber, u64>,
+    /// Below which sequence any feed row may be missing: those of dropped collections are.
+    feed_horizon: u64,
 }
 
 /// What walking a family comes upon.
@@ -227,6 +233,13 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
                 verifier.collection_record(key, value)
             } else if key.starts_with(encoding::EPOCH_PREFIX) {
                 encoding::epoch_of_row(key, value).map(|epoch| verifier.epochs.push(epoch))
+            } else if key.starts_with(encoding::HORIZON_PREFIX) {
+                encoding::horizon_of_row(key, value).map(|(number, horizon)| {
+                    verifier.horizons.insert(number, horizon.complete);
+                    verifier.feed_horizon = verifier.feed_horizon.max(horizon.complete);
+                })
+            } else if key == encoding::SWEPT_KEY {
+                encoding::swept(value).map(|swept| verifier.feed_horizon = verifier.feed_horizon.max(swept))
             } else {
                 Ok(())
             };
@@ -308,7 +321,7 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         if let Some(before) = before {
             let missing = seq - before.seq - 1;
             self.report.sequence_gaps += missing;
-            if missing > 0 && !before.is_last() && !self.may_have_been_dropped(before.seq + 1) {
+            if missing > 0 && !before.is_last() && before.seq + 1 >= self.feed_horizon {
                 let message = format!("the batch that commit {} is of has no end", before.seq);
                 self.problem(ProblemKind::Batch, place, message);
             }
@@ -409,7 +422,8 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         if let Some(message) = wrong {
             self.problem(ProblemKind::Version, place, message);
         }
-        let commit = Commit { collection, kind: feed_kind(&header) as u8, time_ms: header.time_ms, id };
+        let (kind, time_ms, previous) = (feed_kind(&header) as u8, header.time_ms, header.previous);
+        let commit = Commit { collection, kind, time_ms, previous, id };
         Some((seq, header, commit))
     }
 
@@ -423,7 +437,7 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         let Some((newer_seq, newer)) = newer else { return };
         let place = Place { seq: Some(newer_seq), ..place };
         if newer.previous != seq {
-            let dropped = newer.previous > seq && self.may_have_been_dropped(newer.previous);
+            let dropped = newer.previous > seq && self.may_have_been_dropped(place.collection, newer.previous);
             if !dropped {
                 let message = format!("it names {} as the version before it, and that is {seq}", newer.previous);
                 self.problem(ProblemKind::Chain, place, message);
@@ -453,7 +467,7 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         let collection = encoding::collection_of_prefix(&chain.prefix);
         let place = Place { collection, id: id.as_deref(), seq: Some(seq) };
         if oldest.previous != 0 {
-            if !self.may_have_been_dropped(oldest.previous) {
+            if !self.may_have_been_dropped(collection, oldest.previous) {
                 let message = format!("the version before it, {}, is missing", oldest.previous);
                 self.problem(ProblemKind::Chain, place, message);
             }
@@ -463,9 +477,9 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         }
     }
 
-    /// Whether the rows of commit `seq` may be gone without damage. There is no retention yet.
-    fn may_have_been_dropped(&self, _seq: u64) -> bool {
-        false
+    /// Whether retention may have dropped the version that commit `seq` wrote.
+    fn may_have_been_dropped(&self, collection: Option<CollectionNumber>, seq: u64) -> bool {
+        collection.and_then(|number| self.horizons.get(&number)).is_some_and(|&complete| seq < complete)
     }
 
     fn check_epochs(&mut self, first_commit: u64) {

@@ -259,6 +259,7 @@ impl Wake for Parked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::{CollectionRecord, Horizon, TtlRecord};
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -290,7 +291,14 @@ mod tests {
     }
 
     fn collection(number: CollectionNumber) -> Arc<CollectionState> {
-        Arc::new(CollectionState::new(number, number.to_string(), 0))
+        let record = CollectionRecord {
+            name: number.to_string(),
+            created_ms: 0,
+            keep_ms: None,
+            keep_versions: 0,
+            ttl: TtlRecord::Documents,
+        };
+        Arc::new(CollectionState::new(number, record, Horizon::default(), 0))
     }
 
     #[test]

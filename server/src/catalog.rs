@@ -13,7 +13,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use etagdb::{Collection, Document, Etag, Precondition, ScanRange, Store, WriteBatch, Written};
+use etagdb::{
+    Collection, CommitSeq, Document, Error, Etag, Precondition, ScanRange, Snapshot, Store, WriteBatch, Written,
+};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
@@ -466,6 +468,16 @@ impl Container {
     ) -> Container {
         let name_link = format!("dbs/{}/colls/{}", database.id, definition.id);
         Container { rid, definition, etag, ts, items, self_link: self_link(rid), name_link }
+    }
+
+    /// The items as of commit `seq`; `None` when that state is gone: dropped by retention, or lost to a restore.
+    pub(crate) fn snapshot_at(&self, store: &Store, seq: CommitSeq) -> Result<Option<Snapshot>, Error> {
+        match store.snapshot_at(seq) {
+            // The snapshot can be whole for other containers and not for this one.
+            Ok(snapshot) => Ok((self.items.horizon() <= snapshot.seq()).then_some(snapshot)),
+            Err(Error::Invalid(_) | Error::NotRetained { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

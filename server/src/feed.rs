@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etagdb::{Document, Error, ScanRange, Snapshot};
+use etagdb::{Document, ScanRange, Snapshot};
 use http::StatusCode;
 
 use crate::catalog::Container;
@@ -106,13 +106,14 @@ impl<'a> Walk<'a> {
         let token = headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
         let (snapshot, place) = match token {
             None => (service.store.snapshot(), Place::default()),
-            Some(Token { seq, position: Position::Document(place) }) => match service.store.snapshot_at(seq) {
-                Ok(snapshot) => (snapshot, place),
-                // That state is gone, for example after a restore. Going on in the present one misses nothing that was
-                // there all the time; documents known only by their number would, so those are read again.
-                Err(Error::Invalid(_)) => (service.store.snapshot(), Place { passed: 0, ..place }),
-                Err(error) => return Err(error.into()),
-            },
+            Some(Token { seq, position: Position::Document(place) }) => {
+                match container.snapshot_at(&service.store, seq)? {
+                    Some(snapshot) => (snapshot, place),
+                    // Going on in the present state misses nothing that was there all the time; documents known only by
+                    // their number would, so those are read again.
+                    None => (service.store.snapshot(), Place { passed: 0, ..place }),
+                }
+            }
             Some(Token { position: Position::Offset(_), .. }) => {
                 return Err(ApiError::bad_request("The continuation token is invalid: it belongs to another query."));
             }

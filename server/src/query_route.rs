@@ -192,11 +192,8 @@ fn gather(
     let (offset, seq) = offset(headers, &what)?;
     let snapshot = match seq {
         None => service.store.snapshot(),
-        Some(seq) => service.store.snapshot_at(seq).or_else(|error| match error {
-            // That state is gone; the present one is the best there is.
-            etagdb::Error::Invalid(_) => Ok(service.store.snapshot()),
-            error => Err(error),
-        })?,
+        // Else the present state is the best there is.
+        Some(seq) => container.snapshot_at(&service.store, seq)?.unwrap_or_else(|| service.store.snapshot()),
     };
     let mut collector = query.collect();
     let mut read = 0;

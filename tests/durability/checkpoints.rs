@@ -12,7 +12,7 @@ use etagdb::{Error, Options, Store};
 fn live_and_die(store: &Path, checkpoints: &Path, commits: usize) -> HashMap<String, u64> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_crash-child"))
         .arg(store)
-        .arg("sync")
+        .args(["sync", "checkpoints"])
         .arg(checkpoints)
         .stdout(Stdio::piped())
         .spawn()

@@ -7,13 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use etagdb::{Document, Error, Etag, Precondition, Store};
+use etagdb::{CommitSeq, Document, Error, Etag, Options, Precondition, Retention, Store};
 
 /// What the child acknowledged, by document: the last value, and its etag.
 #[derive(Default)]
 struct Acknowledged {
     last: HashMap<String, (u64, Etag)>,
+    /// All versions of the documents of which everything is kept.
+    kept: Vec<(String, u64, Etag)>,
     /// Every etag that was ever given, over all lives of the store.
     given: HashSet<Etag>,
     lines: usize,
@@ -34,24 +37,24 @@ impl Acknowledged {
                 note(format!("left {writer}"), value, left);
                 note(format!("right {writer}"), value, right);
             }
+            ["kept", writer, value, etag] => {
+                let (value, etag) = (value.parse().expect("value"), etag.parse().expect("etag"));
+                assert!(self.given.insert(etag), "etag {etag} was given twice");
+                self.kept.push((format!("counter {writer}"), value, etag));
+            }
             _ => panic!("the child said {line:?}"),
         }
         self.lines += 1;
     }
 }
 
-fn spawn(dir: &Path, durability: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_crash-child"))
-        .arg(dir)
-        .arg(durability)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("spawn")
+fn spawn(dir: &Path, mode: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_crash-child")).arg(dir).args(mode).stdout(Stdio::piped()).spawn().expect("spawn")
 }
 
 /// Lets a child write until it has acknowledged `lines` lines, kills it, and reads what it said before it died.
-fn live_and_die(dir: &Path, durability: &str, lines: usize, acknowledged: &mut Acknowledged) {
-    let mut child = spawn(dir, durability);
+fn live_and_die(dir: &Path, mode: &[&str], lines: usize, acknowledged: &mut Acknowledged) {
+    let mut child = spawn(dir, mode);
     let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
     let until = acknowledged.lines + lines;
     while acknowledged.lines < until {
@@ -103,35 +106,64 @@ fn verify(dir: &Path, acknowledged: &mut Acknowledged, round: usize) {
     }
 }
 
-fn kill_repeatedly(durability: &str) {
+/// Whatever was to be kept can be read as of its commit; whatever was not is gone, down to the last version.
+fn verify_retention(dir: &Path, acknowledged: &Acknowledged, round: usize) {
+    let store = Options::default().background_maintenance(false).open(dir).expect("open after the kill");
+    let (docs, kept) = (store.collection("docs").expect("collection"), store.collection("kept").expect("collection"));
+    for (id, value, etag) in &acknowledged.kept {
+        // The low half of an etag is its commit sequence.
+        let text = etag.to_string().replace('-', "");
+        let seq = CommitSeq::new(u64::from_str_radix(&text[16..], 16).expect("hexadecimal"));
+        let then = store.snapshot_at(seq).expect("one collection is whole");
+        let document = then.get(&kept, id).expect("get").unwrap_or_else(|| panic!("round {round}: {id} at {seq}"));
+        assert_eq!((self::value(&document), document.etag), (*value, *etag), "round {round}: {id} at {seq}");
+    }
+    assert_eq!(kept.horizon(), CommitSeq::new(0));
+    store.run_maintenance().expect("maintenance");
+    // Another pass, which looks at every document, finds nothing that the kills left behind.
+    docs.set_retention(Retention::age(Duration::ZERO).versions(1)).expect("retention");
+    docs.set_retention(Retention::age(Duration::ZERO)).expect("retention");
+    assert_eq!(store.run_maintenance().expect("maintenance").dropped, 0, "round {round}");
+}
+
+fn kill_repeatedly(mode: &[&str]) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("store");
     let mut acknowledged = Acknowledged::default();
     const ROUNDS: usize = 12;
     for round in 0..ROUNDS {
         // From a handful of writes to some hundreds, so that deaths come early and late in a life.
-        live_and_die(&path, durability, 1 + round * round * 4, &mut acknowledged);
+        live_and_die(&path, mode, 1 + round * round * 4, &mut acknowledged);
         verify(&path, &mut acknowledged, round);
+        if mode.contains(&"trimming") {
+            verify_retention(&path, &acknowledged, round);
+        }
     }
-    println!("{durability}: {ROUNDS} kills, {} acknowledged writes, 0 lost", acknowledged.lines);
+    println!("{mode:?}: {ROUNDS} kills, {} acknowledged writes, 0 lost", acknowledged.lines);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_a_sync_writer_is_killed() {
-    kill_repeatedly("sync");
+    kill_repeatedly(&["sync"]);
 }
 
 /// The operating system has a buffered write before it is acknowledged, so a dead process takes nothing with it.
 #[test]
 fn nothing_acknowledged_is_lost_when_a_buffered_writer_is_killed() {
-    kill_repeatedly("buffered");
+    kill_repeatedly(&["buffered"]);
+}
+
+#[test]
+fn nothing_needed_is_trimmed_and_nothing_else_left_when_a_trimming_writer_is_killed() {
+    kill_repeatedly(&["buffered", "trimming"]);
+    kill_repeatedly(&["sync", "trimming"]);
 }
 
 #[test]
 fn a_directory_in_use_by_another_process_is_refused_and_free_once_it_is_killed() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("store");
-    let mut child = spawn(&path, "sync");
+    let mut child = spawn(&path, &["sync"]);
     let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
     assert_eq!(said.next().expect("a line").expect("read"), "ready");
     match Store::open(&path) {

@@ -15,16 +15,22 @@ mod limits;
 mod model;
 mod preconditions;
 mod read_only;
+mod retention;
 mod scans;
 mod serializability;
 mod sizes;
 mod snapshots;
 mod tailing;
 mod transactions;
+mod ttl;
 mod typed;
 mod verification;
 
-use etagdb::{Collection, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use etagdb::{Clock, Collection, Options, Store};
 
 /// A store in a directory that goes away with it.
 struct Fixture {
@@ -34,8 +40,12 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::with(Options::default())
+    }
+
+    fn with(options: Options) -> Fixture {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let store = Store::open(dir.path().join("store")).expect("open");
+        let store = options.open(dir.path().join("store")).expect("open");
         Fixture { store, dir }
     }
 
@@ -45,10 +55,64 @@ impl Fixture {
 
     /// Closes the store and opens it again.
     fn reopen(self) -> Fixture {
+        self.reopen_with(Options::default())
+    }
+
+    fn reopen_with(self, options: Options) -> Fixture {
         let Fixture { store, dir } = self;
         drop(store);
-        let store = Store::open(dir.path().join("store")).expect("reopen");
+        let store = options.open(dir.path().join("store")).expect("reopen");
         Fixture { store, dir }
+    }
+}
+
+/// Nothing happens by itself: maintenance is the test's.
+fn quiet() -> Options {
+    Options::default().background_maintenance(false)
+}
+
+/// A clock that stands still until it is set.
+#[derive(Debug, Clone, Default)]
+struct TestClock {
+    ms: Arc<AtomicU64>,
+}
+
+impl TestClock {
+    fn set(&self, ms: u64) {
+        self.ms.store(ms, Ordering::SeqCst);
+    }
+
+    fn advance(&self, ms: u64) {
+        self.ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.ms.load(Ordering::SeqCst))
+    }
+}
+
+/// A store whose time is the test's, and which does nothing by itself.
+struct Timed {
+    fixture: Fixture,
+    clock: TestClock,
+}
+
+impl Timed {
+    fn new() -> Timed {
+        let clock = TestClock::default();
+        clock.set(1_000);
+        Timed { fixture: Fixture::with(Timed::options(&clock)), clock }
+    }
+
+    fn options(clock: &TestClock) -> Options {
+        quiet().clock(clock.clone())
+    }
+
+    fn reopen(self) -> Timed {
+        let Timed { fixture, clock } = self;
+        Timed { fixture: fixture.reopen_with(Timed::options(&clock)), clock }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Random histories against a model that is too simple to be wrong: a map, and a list of all its past states.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
-use etagdb::{CommitSeq, Error, Etag, Precondition, ScanRange, Snapshot};
+use etagdb::{CommitSeq, Error, Etag, Precondition, Retention, ScanRange, Snapshot};
 use proptest::prelude::*;
 
-use crate::Fixture;
+use crate::{Fixture, quiet};
 
 /// What is true of one document.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,9 @@ enum Step {
     DropSnapshot(usize),
     ReadSnapshot(usize),
     Scan(usize, usize),
+    /// Keeps so many superseded versions of each document, or (`None`) all.
+    Retain(Option<u32>),
+    Maintain,
     Reopen,
 }
 
@@ -75,6 +79,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..8).prop_map(Step::DropSnapshot),
         3 => (0usize..8).prop_map(Step::ReadSnapshot),
         2 => (0..IDS.len(), 0..IDS.len()).prop_map(|(a, b)| Step::Scan(a, b)),
+        2 => prop_oneof![4 => Just(Some(0)), 1 => (1u32..3).prop_map(Some), 1 => Just(None)].prop_map(Step::Retain),
+        2 => Just(Step::Maintain),
         1 => Just(Step::Reopen),
     ]
 }
@@ -205,9 +211,15 @@ impl Pair {
                 expected.reverse();
                 assert_eq!(found(&range.reverse()), expected);
             }
+            Step::Retain(versions) => {
+                let age_zero = |&versions| Retention::age(Duration::ZERO).versions(versions);
+                let retention = versions.as_ref().map_or(Retention::FOREVER, age_zero);
+                self.fixture.collection("docs").set_retention(retention).expect("set");
+            }
+            Step::Maintain => drop(self.fixture.store.run_maintenance().expect("maintenance")),
             Step::Reopen => {
                 self.snapshots.clear();
-                self.fixture = self.fixture.reopen();
+                self.fixture = self.fixture.reopen_with(quiet());
             }
         }
         self
@@ -220,7 +232,7 @@ proptest! {
 
     #[test]
     fn histories_agree_with_the_model(steps in prop::collection::vec(step(), 1..50)) {
-        let fixture = Fixture::new();
+        let fixture = Fixture::with(quiet());
         fixture.collection("docs");
         let mut pair =
             Pair { fixture, state: State::new(), given: Vec::new(), snapshots: Vec::new(), past: Vec::new() };
@@ -228,9 +240,24 @@ proptest! {
             pair = pair.step(step);
         }
         pair.compare(&pair.fixture.store.snapshot(), &pair.state);
+        let docs = pair.fixture.collection("docs");
         for (seq, state) in &pair.past {
-            pair.compare(&pair.fixture.store.snapshot_at(*seq).expect("snapshot"), state);
+            match pair.fixture.store.snapshot_at(*seq) {
+                Ok(snapshot) => pair.compare(&snapshot, state),
+                Err(Error::NotRetained { asked, oldest }) => {
+                    prop_assert!(asked == *seq && oldest > *seq && docs.horizon() >= oldest);
+                }
+                Err(error) => panic!("{error}"),
+            }
         }
+        // What the snapshots kept is dropped with them, and nothing is left that a look at every document would find.
+        pair.snapshots.clear();
+        docs.set_retention(Retention::age(Duration::ZERO)).expect("set");
+        pair.fixture.store.run_maintenance().expect("maintenance");
+        docs.set_retention(Retention::age(Duration::ZERO).versions(1)).expect("set");
+        docs.set_retention(Retention::age(Duration::ZERO)).expect("set");
+        prop_assert_eq!(pair.fixture.store.run_maintenance().expect("maintenance").dropped, 0);
+        pair.compare(&pair.fixture.store.snapshot(), &pair.state);
         let distinct: HashSet<_> = pair.given.iter().collect();
         prop_assert_eq!(distinct.len(), pair.given.len(), "an etag was given twice");
     }

@@ -3,10 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use etagdb::{CommitSeq, Error, Options, Precondition, Problem, ProblemKind, ScanRange, Store, VerifyReport};
+use etagdb::{
+    CommitSeq, Error, Options, Precondition, Problem, ProblemKind, Retention, ScanRange, Store, VerifyReport,
+};
 
-use crate::Fixture;
+use crate::{Fixture, quiet};
 
 fn verify(store: &Store) -> VerifyReport {
     store.verify(|_| {}).expect("verify")
@@ -28,13 +31,13 @@ fn an_empty_store_is_sound() {
 
 /// Creates, replaces, deletes, re-creates, batches, several openings, a dropped collection.
 fn lived_in() -> Fixture {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with(quiet());
     let docs = fixture.collection("docs"); // 1
     docs.put("a", "1", Precondition::Any).expect("put"); // 1
     docs.put("a", "2", Precondition::Any).expect("put"); // 2
     docs.put("a\0b", "1", Precondition::Any).expect("put"); // 3
     drop(docs);
-    let fixture = fixture.reopen();
+    let fixture = fixture.reopen_with(quiet());
     let (docs, gone) = (fixture.collection("docs"), fixture.collection("gone")); // 1, 2
     gone.put("x", "1", Precondition::Any).expect("put"); // 4
     docs.delete("a", Precondition::Any).expect("delete"); // 5
@@ -45,7 +48,7 @@ fn lived_in() -> Fixture {
     batch.put(&docs, "b", "2", Precondition::Any); // 9
     batch.commit().expect("commit");
     drop((docs, gone));
-    let fixture = fixture.reopen();
+    let fixture = fixture.reopen_with(quiet());
     fixture.store.drop_collection("gone").expect("drop");
     let other = fixture.collection("other"); // 3
     other.put("a", "1", Precondition::Any).expect("put"); // 10
@@ -188,15 +191,19 @@ const CREATED: usize = 17;
 
 /// Plants damage in a store that was lived in, and returns what verification says of it.
 fn after(damage: impl FnOnce(&Behind)) -> Vec<Problem> {
-    let Fixture { store, dir } = lived_in();
+    after_in(lived_in(), damage)
+}
+
+fn after_in(fixture: Fixture, damage: impl FnOnce(&Behind)) -> Vec<Problem> {
+    let Fixture { store, dir } = fixture;
     drop(store);
     let path = dir.path().join("store");
     {
-        let families = ["default", "versions", "feed"];
+        let families = ["default", "versions", "feed", "expiry"];
         let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), path.join("rocksdb"), families).expect("open");
         damage(&Behind { db });
     }
-    let store = Store::open(&path).expect("the damage does not keep it from opening");
+    let store = quiet().open(&path).expect("the damage does not keep it from opening");
     let report = verify(&store);
     assert_eq!(report.is_sound(), report.problems.is_empty());
     report.problems
@@ -262,6 +269,40 @@ fn a_lost_feed_row_is_named() {
     assert_named(&last, ProblemKind::Disagreement, B, Some(9), "does not tell");
 }
 
+/// What retention dropped is no damage, and what is missing besides is.
+#[test]
+fn a_store_that_was_trimmed_is_sound_and_a_loss_above_its_horizon_is_named() {
+    let trimmed = || {
+        let fixture = Fixture::with(quiet());
+        let docs = fixture.collection("docs");
+        for n in 0..10 {
+            let id = if n % 2 == 0 { "even" } else { "odd" };
+            docs.put(id, n.to_string(), Precondition::Any).expect("put"); // 1 to 10
+        }
+        docs.delete("odd", Precondition::Any).expect("delete"); // 11
+        docs.set_retention(Retention::age(Duration::ZERO)).expect("set");
+        assert!(fixture.store.run_maintenance().expect("maintenance").dropped > 0);
+        docs.set_retention(Retention::FOREVER).expect("set");
+        for n in 12..16 {
+            docs.put("even", n.to_string(), Precondition::Any).expect("put"); // 12 to 15
+        }
+        fixture
+    };
+    let report = verify(&trimmed().store);
+    assert_sound(&report);
+    assert!(report.sequence_gaps > 0 && report.documents == 1, "{report:?}");
+
+    let problems = after_in(trimmed(), |db| {
+        db.delete("versions", &Behind::key(1, b"even", 13));
+        db.delete("feed", &14u64.to_be_bytes());
+    });
+    let even = Some(("docs", &b"even"[..]));
+    assert_named(&problems, ProblemKind::Chain, even, Some(14), "names 13");
+    assert_named(&problems, ProblemKind::Disagreement, even, Some(13), "missing");
+    assert_named(&problems, ProblemKind::Disagreement, even, Some(14), "does not tell");
+    assert_eq!(problems.len(), 3);
+}
+
 #[test]
 fn a_feed_row_that_nobody_wrote_is_named() {
     let problems = after(|db| {
@@ -269,10 +310,10 @@ fn a_feed_row_that_nobody_wrote_is_named() {
         db.put("feed", &20u64.to_be_bytes(), &value);
     });
     assert_named(&problems, ProblemKind::Disagreement, OTHER, Some(20), "missing");
-    let unknown = after(|db| db.change("feed", &10u64.to_be_bytes(), |value| value[16] = 99));
+    let unknown = after(|db| db.change("feed", &10u64.to_be_bytes(), |value| value[24] = 99));
     assert_named(&unknown, ProblemKind::Feed, None, Some(10), "never given");
     assert_named(&unknown, ProblemKind::Disagreement, OTHER, Some(10), "does not tell");
-    let renamed = after(|db| db.change("feed", &10u64.to_be_bytes(), |value| value[17] = b'z'));
+    let renamed = after(|db| db.change("feed", &10u64.to_be_bytes(), |value| value[25] = b'z'));
     assert_named(&renamed, ProblemKind::Disagreement, OTHER, Some(10), "document \"z\"");
     assert_named(&renamed, ProblemKind::Disagreement, Some(("other", b"z")), Some(10), "missing");
     let short = after(|db| db.put("feed", &10u64.to_be_bytes(), b"short"));
@@ -397,12 +438,12 @@ fn damage_without_end_is_counted() {
     drop((docs, store));
     let path = dir.path().join("store");
     {
-        let families = ["default", "versions", "feed"];
+        let families = ["default", "versions", "feed", "expiry"];
         let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), path.join("rocksdb"), families).expect("open");
         let versions = db.cf_handle("versions").expect("family");
         db.delete_range_cf(versions, b"\0\0\0\x010", b"\0\0\0\x012").expect("delete");
     }
-    let report = verify(&Store::open(&path).expect("open"));
+    let report = verify(&quiet().open(&path).expect("open"));
     assert_eq!((report.problems.len(), report.problems_not_listed), (1_000, 1_000));
     assert!(report.problems.iter().all(|problem| problem.kind == ProblemKind::Disagreement));
     assert_eq!((report.documents, report.commits), (1_000, 3_000));
@@ -484,7 +525,7 @@ fn a_flipped_byte_in_a_sorted_file_is_named_or_harmless() {
 /// The open store has all of it in memory: the files are what is verified.
 #[test]
 fn damage_below_an_open_store_is_named() {
-    let fixture = lived_in().reopen();
+    let fixture = lived_in().reopen_with(quiet());
     assert_eq!(everything(&fixture.store).expect("scan").len(), 2, "now cached");
     let path = fixture.dir.path().join("store");
     let file = sorted_files(&path).into_iter().max_by_key(|file| file.metadata().expect("metadata").len());

@@ -1,0 +1,535 @@
+//! Drops what retention no longer keeps. Owns the walk along the feed that finds it; `retention` judges, `maintenance`
+//! decides when.
+//!
+//! # How
+//!
+//! Whatever superseded a version left a row in the feed, and the feed is in the order of time. So a walk along the
+//! feed, up to the first row that is younger than the age to keep, passes every document that has something to drop,
+//! once for each write to it. Nothing else is ever looked at: the work is proportional to the writes, not to the
+//! documents. Collections that keep versions for the same age share a walk and its *trim position*.
+//!
+//! A feed row names the version that its commit superseded, so most of the time nothing else is read: that version
+//! goes, and everything older went on account of earlier rows. A document's own rows are looked at only where this is
+//! not known: where versions are kept by count, and where something was passed over before.
+//!
+//! Rows are taken in steps of some thousand. A step is one RocksDB write batch that deletes version rows and feed
+//! rows and moves the trim position and the horizons: a crash leaves all of a step or nothing of it. It is not a
+//! commit: it has no sequence, and nobody is told. It is not synced either; a step that a power cut takes back is
+//! done again.
+//!
+//! A version that a snapshot reads is passed over, and the walk remembers where; when that snapshot is gone, it goes
+//! back to there. The position on disk never passes such a place, so a crash forgets no version. Cursors of the feed
+//! stop the walk: they need everything that comes after them.
+//!
+//! What a dropped collection left in the feed is swept away by a walk of its own. Nobody holds that back: a collection
+//! is gone for everybody at once.
+//!
+//! # Why readers never see the gap
+//!
+//! Dropping a version that was current at p and superseded at s makes states from p to s - 1 incomplete. Before a step
+//! deletes anything it raises the collection's *horizon* to s or above, in memory, under the lock under which holds in
+//! the past are taken. Then:
+//!
+//! * A snapshot of the past is refused for a collection whose horizon is above it, or its hold was there first and the
+//!   step is computed again with it.
+//! * A snapshot of the present is at or above every s of the step, as is every later one.
+//! * A plain read takes no hold. It chooses the visible sequence V, opens a RocksDB iterator (a fixed view of the
+//!   rows), and then looks at the horizon. If that is at or below V, then no deletion in its view concerned a state
+//!   that V belongs to, because horizons are raised before deletions are written. Otherwise it reads again, at a newer
+//!   V: horizons never pass the visible sequence, so this ends.
+//! * A writer judges at V under the stripe of its document, so the version that is newest at V is not superseded, and
+//!   stays. A tombstone may go, but reads the same as its absence.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::collection::CollectionState;
+use crate::commit::refuse_in_update;
+use crate::encoding::{self, CollectionNumber, FeedKind, FeedRow, Horizon, TrimPosition, VersionHeader, VersionKind};
+use crate::error::Result;
+use crate::retention::{self, Chain, Retention, Row};
+use crate::rocks::{Cursor, Rows};
+use crate::store::Core;
+use crate::watermark::Needs;
+
+/// Feed rows that a step looks at.
+const STEP_ROWS: usize = 8192;
+/// Rows that a write batch deletes, about: a step that has more writes several, and moves its position in the last.
+const BATCH_DELETIONS: usize = 20_000;
+
+/// How far each walk has come, by the age that its collections keep.
+#[derive(Debug, Default)]
+pub(crate) struct Walks {
+    by_age: BTreeMap<u64, Walk>,
+    sweep: Sweep,
+}
+
+/// The walk that takes away the feed rows of dropped collections. It begins anew with each drop, and at opening.
+#[derive(Debug, Default)]
+struct Sweep {
+    numbers: BTreeSet<CollectionNumber>,
+    position: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Walk {
+    /// All rows up to here were looked at, and
+    position: u64,
+    /// all rows up to here some time or other, with something passed over.
+    looked: u64,
+    /// By the sequence that somebody read at: the lowest row that has something to drop once nobody does.
+    deferred: BTreeMap<u64, u64>,
+    /// What the row on disk says is done.
+    stored: u64,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Versions dropped.
+    pub(crate) dropped: u64,
+    /// Whether the next step has something to look at right away.
+    pub(crate) more: bool,
+    /// When there will be something, as far as is known.
+    pub(crate) due_ms: Option<u64>,
+    /// Whether the next commit may be due sooner.
+    pub(crate) at_end: bool,
+    /// Whether something could go if a hold were not there.
+    pub(crate) held: bool,
+}
+
+/// Deletions on their way to disk.
+#[derive(Default)]
+struct Plan {
+    /// Keys of version rows, by sequence. In this order a version goes before the one that superseded it, so that a
+    /// step cut short in the middle leaves no gap that the next one does not see.
+    deletions: BTreeMap<u64, Vec<u8>>,
+    horizons: HashMap<CollectionNumber, Horizon>,
+    deferred: BTreeMap<u64, u64>,
+    /// The row that can only be dealt with after another commit.
+    wait_at: Option<u64>,
+    /// Documents to be looked at, with the newest row that names them.
+    documents: BTreeMap<Vec<u8>, u64>,
+    /// The last row of the step.
+    end: u64,
+    step: Step,
+}
+
+impl Walks {
+    pub(crate) fn new(positions: Vec<(u64, TrimPosition)>) -> Walks {
+        let walk = |(age, TrimPosition { done, looked })| {
+            (age, Walk { position: done, looked, stored: done, ..Walk::default() })
+        };
+        Walks { by_age: positions.into_iter().map(walk).collect(), sweep: Sweep::default() }
+    }
+
+    /// Lets a collection that kept versions for `from` do so for `to` (`None`: for ever), and returns the row to
+    /// store. With `afresh`, versions that were passed over may go now, so the walk begins at the beginning. `last`:
+    /// the newest visible sequence.
+    pub(crate) fn change_age(
+        &mut self,
+        from: Option<u64>,
+        to: Option<u64>,
+        afresh: bool,
+        last: u64,
+    ) -> Option<(u64, TrimPosition)> {
+        let to = to?;
+        let before = match from.map(|from| self.by_age.entry(from).or_default()) {
+            Some(walk) if !afresh => walk.to_store(),
+            _ => TrimPosition { done: 0, looked: last },
+        };
+        let walk = self.by_age.entry(to).or_insert_with(|| Walk { position: before.done, ..Walk::default() });
+        walk.looked = walk.looked.max(before.looked).max(walk.position);
+        walk.position = walk.position.min(before.done);
+        let store = walk.to_store();
+        walk.stored = store.done;
+        Some((to, store))
+    }
+}
+
+impl Walk {
+    fn to_store(&self) -> TrimPosition {
+        let lowest = self.deferred.values().min().map_or(u64::MAX, |row| row - 1);
+        if lowest >= self.position {
+            return TrimPosition { done: self.position, looked: self.looked };
+        }
+        TrimPosition { done: lowest, looked: self.looked.max(self.position) }
+    }
+
+    /// Goes back to what readers kept that are gone.
+    fn resume(&mut self, needs: &Needs) {
+        let mut back_to = self.position;
+        self.deferred.retain(|at, row| {
+            let held = needs.at.binary_search(at).is_ok();
+            if !held {
+                back_to = back_to.min(*row - 1);
+            }
+            held
+        });
+        if back_to < self.position {
+            self.looked = self.looked.max(self.position);
+            self.position = back_to;
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn set_retention(&self, collection: &CollectionState, retention: Retention) -> Result<()> {
+        refuse_in_update("retention cannot be set inside an update closure")?;
+        // In this order, as the background work takes them. The second is held throughout, so that a drop of the
+        // collection comes wholly before or after.
+        let mut upkeep = self.upkeep.lock();
+        let _collections = self.collections.lock();
+        collection.check_live()?;
+        self.health.check()?;
+        let before = collection.retention();
+        let mut rows = Rows::default();
+        let record = encoding::encode_record(&collection.record(retention, collection.ttl()))?;
+        self.rocks.put_meta(&mut rows, &encoding::collection_key(collection.number), &record);
+        let afresh = retention.counts_less_than(before);
+        let last = self.visible().get();
+        let changed = upkeep.walks.change_age(before.keep_ms, retention.keep_ms, afresh, last);
+        if let Some((age_ms, position)) = changed {
+            self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(position));
+        }
+        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        collection.set_retention(retention);
+        self.signal.wake();
+        Ok(())
+    }
+}
+
+/// One step of every walk. `now_ms` is never earlier than the last commit's time.
+pub(crate) fn step(core: &Core, walks: &mut Walks, now_ms: u64) -> Result<Step> {
+    let mut groups: BTreeMap<u64, Group> = BTreeMap::new();
+    for state in core.live_collections() {
+        let retention = state.retention();
+        if let Some(age_ms) = retention.keep_ms {
+            groups.entry(age_ms).or_default().insert(state.number, (state, retention.keep_versions));
+        }
+    }
+    let mut total = sweep(core, &mut walks.sweep)?;
+    for (age_ms, group) in groups {
+        let walk = walks.by_age.entry(age_ms).or_default();
+        let step = loop {
+            // Computed again when a hold in the past came between.
+            if let Some(step) = step_of(core, walk, &group, age_ms, now_ms)? {
+                break step;
+            }
+        };
+        total.dropped += step.dropped;
+        total.more |= step.more;
+        total.held |= step.held;
+        total.at_end |= step.at_end;
+        total.due_ms = total.due_ms.into_iter().chain(step.due_ms).min();
+    }
+    Ok(total)
+}
+
+/// One step of the walk that takes away what dropped collections left in the feed.
+fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
+    let dropped = core.rocks.meta_rows(encoding::DROPPED_PREFIX)?;
+    let numbers = dropped.iter().map(|(key, _)| encoding::dropped_of_key(key)).collect::<Result<BTreeSet<_>>>()?;
+    let mut step = Step::default();
+    if numbers.is_empty() {
+        return Ok(step);
+    }
+    if numbers != sweep.numbers {
+        *sweep = Sweep { numbers, position: 0 };
+    }
+    let last = core.visible().get();
+    let mut rows = Rows::default();
+    let mut cursor = core.rocks.feed(sweep.position + 1, last);
+    for _ in 0..STEP_ROWS {
+        let Some(row) = cursor.row()?.map(|(key, value)| encoding::feed_row(key, value)).transpose()? else {
+            for number in &sweep.numbers {
+                finish_sweep(core, &mut rows, *number)?;
+            }
+            write(core, rows)?;
+            *sweep = Sweep::default();
+            return Ok(step);
+        };
+        let seq = row.position.seq;
+        if sweep.numbers.contains(&row.collection) {
+            if seq == last {
+                // Its place is needed until there is another commit.
+                step.at_end = true;
+                write(core, rows)?;
+                return Ok(step);
+            }
+            core.rocks.delete_feed(&mut rows, &encoding::feed_key(seq));
+            core.rocks.put_meta(&mut rows, encoding::SWEPT_KEY, &(seq + 1).to_le_bytes());
+            step.dropped += 1;
+        }
+        sweep.position = seq;
+        cursor.advance();
+    }
+    write(core, rows)?;
+    step.more = true;
+    Ok(step)
+}
+
+/// Takes away what is left of a dropped collection besides versions and feed rows.
+fn finish_sweep(core: &Core, rows: &mut Rows, number: CollectionNumber) -> Result<()> {
+    let prefix = encoding::parked_prefix(number);
+    let mut cursor = core.rocks.expiry(&prefix);
+    while let Some((key, _)) = cursor.row()?.filter(|(key, _)| key.starts_with(&prefix)) {
+        core.rocks.delete_expiry(rows, key);
+        cursor.advance();
+    }
+    core.rocks.delete_meta(rows, &encoding::horizon_key(number));
+    core.rocks.delete_meta(rows, &encoding::dropped_key(number));
+    Ok(())
+}
+
+/// The collections of a walk, with how many superseded versions each keeps.
+type Group = HashMap<CollectionNumber, (Arc<CollectionState>, u32)>;
+
+/// One step of one walk; `None` when it must be computed again.
+fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64) -> Result<Option<Step>> {
+    let needs = core.watermark.needs();
+    walk.resume(&needs);
+    let last = core.visible().get();
+    let mut plan = Plan { end: walk.position, ..Plan::default() };
+    read_feed(core, walk, group, &needs, last, age_ms, now_ms, &mut plan)?;
+    read_documents(core, group, &needs, last, &mut plan)?;
+    let announce = || {
+        for (number, &horizon) in &plan.horizons {
+            if let Some((state, _)) = group.get(number) {
+                state.raise_horizon(horizon);
+            }
+        }
+    };
+    if !core.watermark.agree(&needs, announce) {
+        return Ok(None);
+    }
+    let mut step = plan.step;
+    step.dropped = plan.deletions.len() as u64;
+    let mut rows = Rows::default();
+    for number in plan.horizons.keys() {
+        if let Some((state, _)) = group.get(number) {
+            let value = encoding::horizon_value(state.horizon());
+            core.rocks.put_meta(&mut rows, &encoding::horizon_key(*number), &value);
+        }
+    }
+    for (index, (seq, key)) in plan.deletions.iter().enumerate() {
+        core.rocks.delete_version(&mut rows, key);
+        core.rocks.delete_feed(&mut rows, &encoding::feed_key(*seq));
+        if index % BATCH_DELETIONS == BATCH_DELETIONS - 1 {
+            write(core, std::mem::take(&mut rows))?;
+        }
+    }
+    let mut after = Walk { position: plan.end, ..walk.clone() };
+    for (at, row) in plan.deferred {
+        let lowest = after.deferred.entry(at).or_insert(row);
+        *lowest = row.min(*lowest);
+    }
+    if let Some(row) = plan.wait_at {
+        after.position = row - 1;
+        after.looked = after.looked.max(row);
+        step.more = false;
+    }
+    step.held |= !after.deferred.is_empty();
+    let store = after.to_store();
+    // A walk that only moves on is stored now and then: what it repeats after a crash finds nothing to do.
+    if step.dropped > 0 || store.done >= after.stored + STEP_ROWS as u64 {
+        core.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(store));
+        write(core, rows)?;
+        after.stored = store.done;
+    }
+    *walk = after;
+    Ok(Some(step))
+}
+
+fn write(core: &Core, rows: Rows) -> Result<()> {
+    core.rocks.write(rows, false).map_err(|error| core.health.after_failed_write(error)())
+}
+
+/// Reads the feed from the walk's position on, and plans for each row that is old enough.
+#[expect(clippy::too_many_arguments, reason = "one caller, and a struct of them would say no more")]
+fn read_feed(
+    core: &Core,
+    walk: &Walk,
+    group: &Group,
+    needs: &Needs,
+    last: u64,
+    age_ms: u64,
+    now_ms: u64,
+    plan: &mut Plan,
+) -> Result<()> {
+    let mut cursor = core.rocks.feed(walk.position + 1, last);
+    for _ in 0..STEP_ROWS {
+        let Some((key, value)) = cursor.row()? else {
+            plan.step.at_end = true;
+            return Ok(());
+        };
+        let entry = encoding::feed_row(key, value)?;
+        let row = entry.position;
+        let due_ms = row.time_ms.saturating_add(age_ms);
+        if due_ms > now_ms {
+            plan.step.due_ms = Some(due_ms);
+            return Ok(());
+        }
+        if needs.from.is_some_and(|from| row.seq > from) {
+            plan.step.held = true;
+            return Ok(());
+        }
+        if let Some((_, keep_versions)) = group.get(&entry.collection) {
+            let known = row.seq > walk.looked && walk.deferred.is_empty() && plan.deferred.is_empty();
+            match (entry.kind, keep_versions) {
+                // A new document supersedes at most a tombstone, and that one's own row deals with it.
+                (FeedKind::Created, 0) => {}
+                (FeedKind::Replaced, 0) if row.seq > walk.looked => plan.superseded(&entry, row.seq, needs),
+                (FeedKind::Deleted | FeedKind::Expired, 0) if known => {
+                    plan.superseded(&entry, row.seq, needs);
+                    if !plan.deferred.is_empty() {
+                        // What it superseded is needed, and so is the tombstone that hides it.
+                    } else if row.seq == last {
+                        plan.wait_at = Some(row.seq);
+                    } else {
+                        plan.drop(&entry, row.seq, Horizon { complete: row.seq + 1, deletes: row.seq + 1 });
+                    }
+                }
+                _ => {
+                    plan.documents.insert(encoding::document_prefix(entry.collection, entry.id), row.seq);
+                }
+            }
+        }
+        plan.end = row.seq;
+        cursor.advance();
+    }
+    plan.step.more = true;
+    Ok(())
+}
+
+impl Plan {
+    /// Plans for the version that the commit at `seq` superseded.
+    fn superseded(&mut self, entry: &FeedRow<'_>, seq: u64, needs: &Needs) {
+        let at = needs.at.partition_point(|&at| at < entry.previous);
+        match needs.at.get(at).filter(|&&at| at < seq) {
+            Some(&at) => self.defer(at, seq),
+            None => self.drop(entry, entry.previous, Horizon { complete: seq, deletes: 0 }),
+        }
+    }
+
+    fn drop(&mut self, entry: &FeedRow<'_>, seq: u64, horizon: Horizon) {
+        let mut key = encoding::document_prefix(entry.collection, entry.id);
+        encoding::push_seq(&mut key, seq);
+        self.deletions.insert(seq, key);
+        self.raise(entry.collection, horizon);
+    }
+
+    fn raise(&mut self, number: CollectionNumber, horizon: Horizon) {
+        let raised = self.horizons.entry(number).or_default();
+        raised.complete = raised.complete.max(horizon.complete);
+        raised.deletes = raised.deletes.max(horizon.deletes);
+    }
+
+    fn defer(&mut self, at: u64, row: u64) {
+        let lowest = self.deferred.entry(at).or_insert(row);
+        *lowest = row.min(*lowest);
+    }
+}
+
+/// Looks at the documents of which the feed alone does not tell what goes.
+fn read_documents(core: &Core, group: &Group, needs: &Needs, last: u64, plan: &mut Plan) -> Result<()> {
+    if plan.documents.is_empty() {
+        return Ok(());
+    }
+    let mut cursor = core.rocks.versions_from_start();
+    let mut rows = Vec::new();
+    for (prefix, due) in std::mem::take(&mut plan.documents) {
+        let in_group = encoding::collection_of_prefix(&prefix).and_then(|number| Some((number, group.get(&number)?)));
+        let Some((number, (_, keep_versions))) = in_group else { continue };
+        let (newer, exists) = match keep_versions {
+            0 => (0, true),
+            _ => look_at_newer(&mut cursor, &prefix, due, *keep_versions as usize)?,
+        };
+        rows.clear();
+        seek(&mut cursor, &prefix, due);
+        while let Some((key, value)) = cursor.row()? {
+            let (found, seq) = encoding::split_version_key(key)?;
+            if found != prefix {
+                break;
+            }
+            rows.push(Row { seq, kind: VersionHeader::decode(value)?.0.kind });
+            cursor.advance();
+        }
+        let chain = Chain { due, rows: &rows, newer, exists, last: due == last };
+        let verdict = retention::judge(&chain, *keep_versions, &needs.at);
+        for &index in &verdict.drop {
+            let mut key = prefix.clone();
+            encoding::push_seq(&mut key, rows[index].seq);
+            plan.deletions.insert(rows[index].seq, key);
+        }
+        plan.raise(number, Horizon { complete: verdict.complete, deletes: verdict.deletes });
+        for at in verdict.held_by {
+            plan.defer(at, due);
+        }
+        if verdict.wait {
+            plan.wait_at = Some(due);
+        }
+    }
+    plan.horizons.retain(|_, horizon| horizon.complete > 0);
+    Ok(())
+}
+
+/// How many versions of a document are newer than `due`, counted to one more than `enough`, and whether it exists.
+fn look_at_newer(cursor: &mut Cursor<'_>, prefix: &[u8], due: u64, enough: usize) -> Result<(usize, bool)> {
+    let mut newer = 0;
+    let mut exists = true;
+    seek(cursor, prefix, u64::MAX);
+    while let Some((key, value)) = cursor.row()? {
+        let (found, seq) = encoding::split_version_key(key)?;
+        if found != prefix {
+            break;
+        }
+        if newer == 0 {
+            exists = VersionHeader::decode(value)?.0.kind == VersionKind::Document;
+        }
+        if seq <= due || newer > enough {
+            break;
+        }
+        newer += 1;
+        cursor.advance();
+    }
+    Ok((newer, exists))
+}
+
+fn seek(cursor: &mut Cursor<'_>, prefix: &[u8], seq: u64) {
+    let mut key = prefix.to_vec();
+    encoding::push_seq(&mut key, seq);
+    cursor.seek(&key);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Precondition, Store};
+
+    fn feed_rows(store: &Store) -> Vec<u64> {
+        let mut cursor = store.inner().rocks.feed(1, u64::MAX);
+        let mut seqs = Vec::new();
+        while let Some((key, value)) = cursor.row().expect("row") {
+            seqs.push(crate::encoding::feed_position(key, value).expect("position").seq);
+            cursor.advance();
+        }
+        seqs
+    }
+
+    #[test]
+    fn a_dropped_collection_leaves_nothing_in_the_feed_but_the_place_of_the_last_commit() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Options::default().background_maintenance(false).open(dir.path().join("store")).expect("open");
+        let (gone, stays) = (store.collection("gone").expect("new"), store.collection("stays").expect("new"));
+        for docs in [&gone, &stays, &gone, &gone] {
+            docs.put("a", "x", Precondition::Any).expect("put");
+        }
+        store.drop_collection("gone").expect("drop");
+        store.run_maintenance().expect("maintenance");
+        assert_eq!(feed_rows(&store), [2, 4]);
+        stays.put("b", "x", Precondition::Any).expect("put");
+        store.run_maintenance().expect("maintenance");
+        assert_eq!(feed_rows(&store), [2, 5]);
+        assert!(store.inner().rocks.meta_rows(crate::encoding::DROPPED_PREFIX).expect("read").is_empty());
+    }
+}
