@@ -552,10 +552,15 @@ impl Core {
         }
         // Whatever happens below, these sequences are used up: a failed write may still come back after a crash.
         clock.last_assigned = next - 1;
+        // At least up to here the log is on disk if the sync succeeds; others may write to it at the same time.
+        let rocks_sequence = self.rocks.sequence() + rows.sequences();
         if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
             let fail = self.health.after_failed_write(error);
             // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
             return results.into_iter().map(|_| Err(fail())).collect();
+        }
+        if self.options.syncs() {
+            self.durable.note(next - 1, rocks_sequence);
         }
         clock.last_time_ms = time_ms;
         self.raise_time(time_ms);
