@@ -255,11 +255,17 @@ impl Core {
         if let Some((first, _)) = written.filter(|_| epoch.is_new) {
             self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
         }
+        let last = written.map_or(self.visible(), |(_, last)| CommitSeq::new(last));
+        // At least up to here the log is on disk if the sync succeeds; others may write to it at the same time.
+        let rocks_sequence = self.rocks.sequence() + rows.sequences();
         if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
             let fail = self.health.after_failed_write(error);
             self.void_queue(&fail());
             // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
             return results.into_iter().map(|_| Err(fail())).collect();
+        }
+        if self.options.syncs() {
+            self.durable.note(last.get(), rocks_sequence);
         }
         self.raise_time(time_ms);
         if written.is_some() {
@@ -270,8 +276,7 @@ impl Core {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
                 (Work::Writes(writes, _), Ok(())) => {
                     self.cache_written(writes, submission.place);
-                    let last = written.map_or(0, |(_, last)| last);
-                    writes.iter().for_each(|write| write.collection.note_change(last));
+                    writes.iter().for_each(|write| write.collection.note_change(last.get()));
                 }
                 (Work::Writes(..), Err(_)) | (Work::After(_), _) => {}
             }
@@ -279,7 +284,7 @@ impl Core {
         self.queue.groups.fetch_add(1, Ordering::Relaxed);
         self.queue.commits.fetch_add(commits, Ordering::Relaxed);
         // Also where it is the same as before: whoever waits for a collection that was dropped is to learn of it.
-        self.publish(written.map_or(self.visible(), |(_, last)| CommitSeq::new(last)));
+        self.publish(last);
         for submission in group {
             if let Work::Writes(writes, None) = &submission.work {
                 self.take_pending(writes, submission.place);
