@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ServeError;
 use crate::headers::Throughput;
+use crate::key_ranges::{self, KeyRanges};
 use crate::metadata::{self, ContainerDefinition};
 use crate::offers::{Offer, StoredOffer};
 use crate::rid::{ContainerRid, DatabaseRid, OfferRid};
@@ -51,6 +52,7 @@ pub(crate) struct Database {
 pub(crate) struct Container {
     pub(crate) rid: ContainerRid,
     pub(crate) definition: ContainerDefinition,
+    pub(crate) ranges: KeyRanges,
     pub(crate) etag: Etag,
     pub(crate) ts: u64,
     pub(crate) items: Collection,
@@ -73,6 +75,14 @@ struct StoredContainer {
     database: u32,
     rid: u32,
     definition: ContainerDefinition,
+    /// How many partition key ranges it has.
+    #[serde(default = "one")]
+    ranges: u32,
+}
+
+/// Containers that were made before there could be several ranges have one.
+fn one() -> u32 {
+    1
 }
 
 /// The numbers to be given out next.
@@ -136,7 +146,8 @@ impl Catalog {
             };
             let items = store.collection(&items_name(rid))?;
             let version = (document.etag, document.time_ms / 1000);
-            let container = Container::new(&entry.database, rid, stored.definition, version, items);
+            let ranges = KeyRanges::new(&stored.definition.partition_key, stored.ranges);
+            let container = Container::new(&entry.database, rid, stored.definition, ranges, version, items);
             state.insert_container(Arc::new(container));
         }
         for document in documents(&offers)? {
@@ -303,12 +314,19 @@ impl Catalog {
         next.container = following(next.container, NUMBERS_MAX)?;
         let throughput = throughput.or((!shared).then_some(Throughput::Fixed(400)));
         let offer = throughput
-            .map(|throughput| new_offer(&mut next, self_link(rid), rid.to_string(), &throughput))
+            .as_ref()
+            .map(|throughput| new_offer(&mut next, self_link(rid), rid.to_string(), throughput))
             .transpose()?;
 
+        let count = match &throughput {
+            Some(throughput) => key_ranges::count_for(crate::offers::most(throughput)?),
+            // It shares what its database has.
+            None => 1,
+        };
+        let ranges = KeyRanges::new(&definition.partition_key, count);
         let items = self.store.collection(&items_name(rid))?;
         let mut batch = self.store.batch();
-        let stored = StoredContainer { database: rid.database, rid: rid.container, definition };
+        let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         batch.put(&self.containers, number_key(&[rid.database, rid.container]), encode(&stored)?, Precondition::Absent);
         self.put_counters_and_offer(&mut batch, *next, offer.as_ref())?;
         let written = match batch.commit() {
@@ -318,7 +336,8 @@ impl Catalog {
                 return Err(error.into());
             }
         };
-        let container = Arc::new(Container::new(&database, rid, stored.definition, version(written.first())?, items));
+        let version = version(written.first())?;
+        let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, items));
         let mut state = self.state.write();
         state.insert_container(Arc::clone(&container));
         state.insert_offer(offer, &written);
@@ -332,7 +351,9 @@ impl Catalog {
         let database = self.database(&path.database)?;
         let definition = metadata::container_replacement(body, &current.definition)?;
         let rid = current.rid;
-        let stored = StoredContainer { database: rid.database, rid: rid.container, definition };
+        let count = u32::try_from(current.ranges.len()).map_err(|_| internal("a container has too many ranges"))?;
+        let ranges = KeyRanges::new(&definition.partition_key, count);
+        let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         let mut batch = self.store.batch();
         batch.put(
             &self.containers,
@@ -342,7 +363,8 @@ impl Catalog {
         );
         let written = batch.commit()?;
         let version = version(written.first())?;
-        let container = Arc::new(Container::new(&database, rid, stored.definition, version, current.items.clone()));
+        let items = current.items.clone();
+        let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, items));
         self.state.write().insert_container(Arc::clone(&container));
         Ok(container)
     }
@@ -463,11 +485,12 @@ impl Container {
         database: &Database,
         rid: ContainerRid,
         definition: ContainerDefinition,
+        ranges: KeyRanges,
         (etag, ts): (Etag, u64),
         items: Collection,
     ) -> Container {
         let name_link = format!("dbs/{}/colls/{}", database.id, definition.id);
-        Container { rid, definition, etag, ts, items, self_link: self_link(rid), name_link }
+        Container { rid, definition, ranges, etag, ts, items, self_link: self_link(rid), name_link }
     }
 
     /// The items as of commit `seq`; `None` when that state is gone: dropped by retention, or lost to a restore.

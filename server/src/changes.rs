@@ -38,7 +38,7 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
         )));
     }
     headers.check_session(service.store.last_commit())?;
-    let range = feed::range(container, &headers.scope()?)?;
+    let range = feed::range(container, &headers.scope(container)?)?;
     let mut page = Page::new(headers)?;
     let snapshot = service.store.snapshot();
     let newest = snapshot.seq();

@@ -25,7 +25,7 @@ const PAGE_TIME_MAX: Duration = Duration::from_secs(5);
 /// A feed of items.
 pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
     headers.check_session(service.store.last_commit())?;
-    let range = range(container, &headers.scope()?)?;
+    let range = range(container, &headers.scope(container)?)?;
     let mut walk = Walk::begin(service, container, headers, range, b"feed")?;
     let mut page = Page::new(headers)?;
     walk.run(|document, _| {
@@ -35,16 +35,18 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
     Ok(page.reply(service, container, "Documents", walk.continuation()))
 }
 
-/// The partition key ranges: the one there is, then 304 for ever, which is how SDKs learn that they have seen all.
+/// The partition key ranges: all there are, then 304 for ever, which is how SDKs learn that they have seen all.
 pub(crate) fn key_ranges(service: &Service, container: &Container, headers: Headers<'_>) -> Reply {
     let etag = wire::key_ranges_etag(container);
     let last = service.store.last_commit();
     let reply = if headers.if_none_match_text() == Some(etag.as_bytes()) {
         Reply::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let ranges = [wire::key_range(container).to_string().into_bytes()];
+        let ranges: Vec<Vec<u8>> = (0..container.ranges.len())
+            .map(|number| wire::key_range(container, number).to_string().into_bytes())
+            .collect();
         Reply::json(StatusCode::OK, wire::feed(&container.rid.to_string(), "PartitionKeyRanges", &ranges))
-            .header("x-ms-item-count", "1")
+            .header("x-ms-item-count", &ranges.len().to_string())
     };
     reply.header("etag", &etag).container(container, last, last)
 }

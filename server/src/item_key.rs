@@ -69,6 +69,11 @@ pub(crate) fn epk_bounds_from_hex(min: &str, max: &str) -> Result<(Vec<u8>, Opti
     }
 }
 
+/// Returns the first storage key at or after an effective partition key, the empty one included.
+pub(crate) fn epk_start(epk: &[u8]) -> Vec<u8> {
+    if epk.is_empty() { vec![NO_COMPONENTS] } else { [&[COMPONENTS], epk].concat() }
+}
+
 fn epk_prefix(definition: &PartitionKeyDefinition, key: &PartitionKey) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     if key.0.is_empty() {

@@ -213,19 +213,26 @@ pub(crate) fn describe(service: &Service, container: &Container, headers: Header
     let quota = headers.flag("x-ms-documentdb-populatequotainfo");
     if statistics || quota {
         // Only counting says how many there are, so this reads the whole container; clients ask for it by hand.
-        let (mut count, mut bytes) = (0u64, 0u64);
+        let mut ranges = vec![(0u64, 0u64); container.ranges.len()];
         for row in service.store.snapshot().scan(&container.items, &ScanRange::all())? {
             let (key, document) = row?;
-            count += 1;
-            bytes += (key.len() + document.body.len()) as u64;
+            if let Some((count, bytes)) = ranges.get_mut(container.ranges.number_of(&key)) {
+                *count += 1;
+                *bytes += (key.len() + document.body.len()) as u64;
+            }
         }
-        let kib = bytes.div_ceil(1024);
         if statistics {
+            let of_range = |(number, (count, bytes)): (usize, &(u64, u64))| {
+                let (id, kib) = (number.to_string(), bytes.div_ceil(1024));
+                json!({ "id": id, "sizeInKB": kib, "documentCount": count, "partitionKeys": [] })
+            };
             let mut value = wire::container(container);
-            value["statistics"] = json!([{ "id": "0", "sizeInKB": kib, "documentCount": count, "partitionKeys": [] }]);
+            value["statistics"] = ranges.iter().enumerate().map(of_range).collect();
             reply.body = value.to_string().into();
         }
         if quota {
+            let (count, bytes) = ranges.iter().fold((0, 0), |all, range| (all.0 + range.0, all.1 + range.1));
+            let kib = bytes.div_ceil(1024);
             let usage = format!("documentSize={kib};documentsSize={kib};documentsCount={count};collectionSize={kib};");
             reply = reply.header("x-ms-resource-usage", &usage);
         }

@@ -32,6 +32,7 @@ mod headers;
 mod http;
 mod item_key;
 mod items;
+mod key_ranges;
 mod local;
 mod metadata;
 mod offers;

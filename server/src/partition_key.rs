@@ -131,6 +131,18 @@ impl PartitionKeyDefinition {
         self.kind == PartitionKeyKind::MultiHash && (1..self.paths.len()).contains(&key.0.len())
     }
 
+    /// The effective partition key at `index` of `count` equal parts of the key space.
+    pub(crate) fn share_of_key_space(&self, index: u32, count: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        match (self.kind, self.version) {
+            (PartitionKeyKind::MultiHash, _) | (PartitionKeyKind::Hash, Some(2)) => {
+                epk::write_v2_share(index, count, &mut out);
+            }
+            (PartitionKeyKind::Hash, _) => epk::write_v1_share(index, count, &mut out),
+        }
+        out
+    }
+
     /// Appends the effective partition key.
     pub(crate) fn write_epk(&self, components: &[Component], out: &mut Vec<u8>) {
         match (self.kind, self.version) {

@@ -64,7 +64,7 @@ pub(crate) fn conflicts(
     body: &[u8],
 ) -> Result<Reply, ApiError> {
     parse(body)?;
-    require_routing(&headers.scope()?)?;
+    require_routing(&headers.scope(container)?)?;
     list(service, "Conflicts", &container.rid.to_string(), headers, Vec::new())
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn items(
     let query = parse(body)?;
     let started = Instant::now();
     let hints = query.key_equality();
-    let mut scope = headers.scope()?;
+    let mut scope = headers.scope(container)?;
     if let (Scope::Everything { .. }, Some(key)) = (&scope, hinted_key(container, &hints)) {
         scope = Scope::Key(key);
     }

@@ -31,11 +31,13 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Up to which commit an answer about a container's items has seen.
+    seen: Option<CommitSeq>,
 }
 
 impl Reply {
     pub(crate) fn empty(status: StatusCode) -> Reply {
-        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new() }
+        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new(), seen: None }
     }
 
     pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
@@ -62,12 +64,27 @@ impl Reply {
     }
 
     /// What every answer about a container's items says: where they are, and up to which commit it has seen.
-    pub(crate) fn container(self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
+    pub(crate) fn container(mut self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
+        self.seen = Some(seen);
         self.header("x-ms-content-path", &container.rid.to_string())
             .header("x-ms-alt-content-path", &container.name_link)
-            .header("x-ms-documentdb-partitionkeyrangeid", "0")
-            .header("x-ms-session-token", &format!("0:0#{seen}"))
             .header("lsn", &lsn.to_string())
+    }
+
+    /// Says which partition key range has been seen up to which commit: the one that the request was about, or all.
+    fn placed(self, container: &Container, number: Option<usize>) -> Reply {
+        let Some(seen) = self.seen else { return self };
+        match number {
+            Some(number) => self
+                .header("x-ms-documentdb-partitionkeyrangeid", &number.to_string())
+                .header("x-ms-session-token", &format!("{number}:0#{seen}")),
+            None => {
+                let tokens: Vec<String> =
+                    (0..container.ranges.len()).map(|number| format!("{number}:0#{seen}")).collect();
+                // Clients look for a range that they know; any will do.
+                self.header("x-ms-documentdb-partitionkeyrangeid", "0").header("x-ms-session-token", &tokens.join(","))
+            }
+        }
     }
 
     /// `Prefer: return=minimal`: the headers, with nothing behind them.
@@ -171,6 +188,7 @@ impl Service {
         let container = self.catalog.container(path).ok()?;
         headers.check_container(container.rid).ok()?;
         let reply = items::read_in_memory(self, &container, id, headers)?;
+        let reply = reply.placed(&container, headers.range_number(&container));
         Some(self.finish(parts, reply))
     }
 
@@ -182,6 +200,9 @@ impl Service {
         }
         if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             reply = reply.minimal(true);
+        }
+        if reply.seen.is_some() && parts.method == Method::GET && reply.status.as_u16() < 400 {
+            reply = reply.header("content-location", parts.uri.path());
         }
         let activity = Headers(&parts.headers).activity_id().unwrap_or_else(uuid::Uuid::new_v4);
         reply
@@ -306,7 +327,8 @@ impl Service {
         let container = self.catalog.container(path)?;
         headers.check_container(container.rid)?;
         let reply = self.part(method, &container, part, headers, body);
-        reply.or_else(|error| self.about_container(&container, error))
+        let reply = reply.or_else(|error| self.about_container(&container, error))?;
+        Ok(reply.placed(&container, headers.range_number(&container)))
     }
 
     fn part(

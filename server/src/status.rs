@@ -10,6 +10,7 @@
 //! | 405 | `MethodNotAllowed` | the route exists, the method does not |
 //! | 408 | `RequestTimeout` | the body did not arrive in time; or a write whose outcome is unknown, because its sync failed: Cosmos clients read 408 on a write as "perhaps done" and do not repeat it blindly |
 //! | 409 | `Conflict` | the id is taken |
+//! | 410 | `Gone` | sub-status 1002: no such partition key range |
 //! | 412 | `PreconditionFailed` | an etag or a patch condition does not hold |
 //! | 413 | `RequestEntityTooLarge` | more than 2 MiB |
 //! | 500 | `InternalServerError` | damaged data, a failing disk, or an error of ours |
@@ -24,6 +25,8 @@ use http::StatusCode;
 pub(crate) const PARTITION_KEY_MISMATCH: u32 = 1001;
 /// The session token is ahead of this store.
 pub(crate) const SESSION_NOT_AVAILABLE: u32 = 1002;
+/// The partition key range that the client named does not exist.
+pub(crate) const KEY_RANGE_GONE: u32 = 1002;
 /// The container of an item operation does not exist.
 pub(crate) const OWNER_NOT_FOUND: u32 = 1003;
 /// The container was deleted and made anew since the client learned its rid.
@@ -38,6 +41,7 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
+    Gone,
     PreconditionFailed,
     RequestEntityTooLarge,
     InternalServerError,
@@ -56,6 +60,7 @@ impl Kind {
             Kind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Kind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
             Kind::Conflict => (StatusCode::CONFLICT, "Conflict"),
+            Kind::Gone => (StatusCode::GONE, "Gone"),
             Kind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
             Kind::RequestEntityTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
             Kind::InternalServerError => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),

@@ -89,19 +89,21 @@ pub(crate) fn container(container: &Container) -> Value {
     value
 }
 
-/// The one partition key range of a container: everything.
-pub(crate) fn key_range(container: &Container) -> Value {
-    let rid = KeyRangeRid { container: container.rid, range: 0 }.to_string();
+/// One of the partition key ranges of a container.
+pub(crate) fn key_range(container: &Container, number: usize) -> Value {
+    // No container has so many.
+    let rid = KeyRangeRid { container: container.rid, range: u32::try_from(number).unwrap_or(u32::MAX) }.to_string();
+    let (min, max) = container.ranges.hex(number);
     json!({
-        "id": "0",
+        "id": number.to_string(),
         "_rid": rid,
         "_self": format!("{}pkranges/{rid}/", container.self_link),
         "_etag": key_ranges_etag(container),
         "_ts": container.ts,
-        "minInclusive": "",
-        "maxExclusive": "FF",
-        "ridPrefix": 0,
-        "throughputFraction": 1,
+        "minInclusive": min,
+        "maxExclusive": max,
+        "ridPrefix": number,
+        "throughputFraction": 1.0 / container.ranges.len() as f64,
         "status": "online",
         "parents": [],
         "_lsn": 0,

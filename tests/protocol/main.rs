@@ -8,6 +8,7 @@ mod conditions;
 mod feeds;
 mod fuzz;
 mod limits;
+mod ranges;
 mod readme;
 mod sdk;
 mod served;
