@@ -18,7 +18,7 @@ use crate::status::ApiError;
 use crate::wire::{self, Version};
 
 /// A page ends when it holds this many bytes, whatever its number of items.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A page ends after this long, full or not, so that no request reads a large container to its end.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -171,13 +171,12 @@ pub(crate) struct Page {
     items: Vec<Vec<u8>>,
     bytes: usize,
     items_max: usize,
-    more: bool,
 }
 
 impl Page {
     pub(crate) fn new(headers: Headers<'_>) -> Result<Page, ApiError> {
         let items_max = headers.page_items()?.unwrap_or(PAGE_ITEMS_DEFAULT);
-        Ok(Page { items: Vec::new(), bytes: 0, items_max, more: false })
+        Ok(Page { items: Vec::new(), bytes: 0, items_max })
     }
 
     pub(crate) fn push(&mut self, item: Vec<u8>) {
@@ -192,15 +191,6 @@ impl Page {
     /// Most items on the page.
     pub(crate) fn items_max(&self) -> usize {
         self.items_max
-    }
-
-    /// Notes that something did not fit.
-    pub(crate) fn note_more(&mut self) {
-        self.more = true;
-    }
-
-    pub(crate) fn has_more(&self) -> bool {
-        self.more
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! Owns every request header name but those of the signature. It never looks at a body or at the store.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use etagdb::{CommitSeq, Etag, Precondition};
 use http::{HeaderMap, HeaderValue, Method};
@@ -127,12 +127,22 @@ impl<'a> Headers<'a> {
 
     /// `Prefer: return=minimal`: answer a write without its body.
     pub(crate) fn wants_minimal(self) -> bool {
-        self.0.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| {
-                let mut sides = part.splitn(2, '=').map(str::trim);
-                sides.next().is_some_and(|name| name.eq_ignore_ascii_case("return"))
-                    && sides.next().is_some_and(|value| value.trim_matches('"').eq_ignore_ascii_case("minimal"))
-            })
+        self.preference("return").is_some_and(|value| value.eq_ignore_ascii_case("minimal"))
+    }
+
+    /// `Prefer: wait=SECONDS`: how long the client would rather wait than be told that there is nothing (RFC 7240,
+    /// section 4.3). A preference that makes no sense is no preference.
+    pub(crate) fn preferred_wait(self) -> Option<Duration> {
+        self.preference("wait").and_then(|value| value.parse().ok()).map(Duration::from_secs)
+    }
+
+    /// The value of a preference; the first counts if there are several.
+    fn preference(self, wanted: &str) -> Option<&'a str> {
+        let values = self.0.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).find_map(|part| {
+            // What follows a semicolon are parameters of the preference.
+            let (name, value) = part.split(';').next()?.split_once('=')?;
+            name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
         })
     }
 

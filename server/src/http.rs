@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
 use crate::connection::{Activity, Watched};
 use crate::routes::Route;
-use crate::service::{Reply, Service};
+use crate::service::{Reply, Service, Wait};
 use crate::status::{ApiError, Kind};
 
 /// Longest request head, in bytes; hyper answers 431 beyond it.
@@ -168,10 +168,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Recei
 
     let service = {
         let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        let stopped = stopped.clone();
         service_fn(move |request| {
-            let (shared, busy) = (Arc::clone(&shared), Activity::begin(&activity));
+            let (shared, busy, stopped) = (Arc::clone(&shared), Activity::begin(&activity), stopped.clone());
             async move {
-                let response = answer(&shared, request).await;
+                let response = answer(&shared, request, stopped).await;
                 drop(busy);
                 Ok::<_, Infallible>(response)
             }
@@ -205,7 +206,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Recei
 }
 
 /// Answers one request.
-async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+async fn answer(
+    shared: &Arc<Shared>,
+    request: hyper::Request<Incoming>,
+    stopped: watch::Receiver<bool>,
+) -> hyper::Response<Full<Bytes>> {
     let (parts, mut body) = request.into_parts();
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
@@ -248,25 +253,64 @@ async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hype
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
-    let reply = execute(shared, route, parts, body).await;
-    drop(permit);
-    respond(reply, false)
-}
-
-/// Runs the request where blocking is allowed, and turns a panic into an answer.
-async fn execute(shared: &Arc<Shared>, route: Route, parts: http::request::Parts, body: Bytes) -> Reply {
     // Most reads are of something in memory, and going to another thread costs more than answering them. After a panic
     // the request takes the long way, which answers for it.
     let in_memory = catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(&route, &parts)));
     if let Ok(Some(reply)) = in_memory {
-        return reply;
+        return respond(reply, false);
     }
-    let worker = Arc::clone(shared);
-    let done = tokio::task::spawn_blocking(move || worker.service.execute(&route, &parts, &body)).await;
-    done.unwrap_or_else(|error| {
+    let request = Arc::new(Request { route, parts, body });
+    let reply = execute(shared, &request).await;
+    drop(permit);
+    let reply = if reply.wait.is_some() { held_back(shared, request, reply, stopped).await } else { reply };
+    respond(reply, false)
+}
+
+/// A request, whole.
+struct Request {
+    route: Route,
+    parts: http::request::Parts,
+    body: Bytes,
+}
+
+/// Runs the request where blocking is allowed, and turns a panic into an answer.
+async fn execute(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
+    let (worker, request) = (Arc::clone(shared), Arc::clone(request));
+    let run = move || worker.service.execute(&request.route, &request.parts, &request.body);
+    tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request ended by a panic");
         ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own").into()
     })
+}
+
+/// Holds back the answer that nothing is new until something is, the time is over, or the server stops.
+async fn held_back(
+    shared: &Arc<Shared>,
+    mut request: Arc<Request>,
+    mut reply: Reply,
+    mut stopped: watch::Receiver<bool>,
+) -> Reply {
+    let mut until = None;
+    while let Some(Wait { ready, time }) = reply.wait.take() {
+        let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + time);
+        let is_ready = tokio::select! {
+            woken = tokio::time::timeout_at(until, ready) => matches!(woken, Ok(Ok(()))),
+            _ = stopped.wait_for(|stopped| *stopped) => false,
+        };
+        if !is_ready {
+            break;
+        }
+        let Ok(_permit) = shared.requests.acquire().await else { break };
+        // What the client has seen by now, as it would say itself: "from now on" must not begin anew.
+        match (Arc::get_mut(&mut request), reply.headers.get(http::header::ETAG)) {
+            (Some(request), Some(position)) => {
+                request.parts.headers.insert(http::header::IF_NONE_MATCH, position.clone());
+            }
+            _ => break,
+        }
+        reply = execute(shared, &request).await;
+    }
+    reply
 }
 
 /// Why a body was not taken.

@@ -38,6 +38,12 @@ pub(crate) fn item_key(definition: &PartitionKeyDefinition, key: &PartitionKey, 
     out
 }
 
+/// Reads the item id back out of a storage key: what follows the last separator.
+pub(crate) fn id_of_key(key: &[u8]) -> Option<&str> {
+    let separator = key.iter().rposition(|&byte| byte == SEPARATOR)?;
+    std::str::from_utf8(key.get(separator + 1..)?).ok()
+}
+
 /// Returns the storage keys, from the first on and up to the second, of all items whose partition keys begin with `prefix`.
 pub(crate) fn epk_range(definition: &PartitionKeyDefinition, prefix: &PartitionKey) -> (Vec<u8>, Vec<u8>) {
     if prefix.0.is_empty() {
@@ -137,12 +143,6 @@ mod tests {
             definition.write_epk(&key.0, &mut out);
         }
         out
-    }
-
-    /// Reads the item id back out of a storage key: what follows the last separator.
-    fn id_of_key(key: &[u8]) -> Option<&str> {
-        let separator = key.iter().rposition(|&byte| byte == SEPARATOR)?;
-        std::str::from_utf8(&key[separator + 1..]).ok()
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(crate) struct ContainerDefinition {
     pub(crate) default_ttl: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unique_key_policy: Option<Value>,
+    /// How long the change feed with all versions and deletes must be kept, in minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) change_feed_policy: Option<Value>,
 }
 
 /// Reads the id of a new database.
@@ -54,6 +57,7 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
         geospatial_config: given(&mut object, "geospatialConfig").unwrap_or_else(|| json!({"type": "Geography"})),
         default_ttl: default_ttl(object.get("defaultTtl"))?,
         unique_key_policy: given(&mut object, "uniqueKeyPolicy"),
+        change_feed_policy: change_feed_policy(given(&mut object, "changeFeedPolicy"))?,
     })
 }
 
@@ -142,13 +146,7 @@ fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     if asks("analyticalStorageTtl").is_some_and(|ttl| ttl.as_i64() != Some(0)) {
         return Err(ApiError::bad_request("There is no analytical store: 'analyticalStorageTtl' must be absent or 0."));
     }
-    for name in [
-        "vectorEmbeddingPolicy",
-        "fullTextPolicy",
-        "changeFeedPolicy",
-        "clientEncryptionPolicy",
-        "materializedViewDefinition",
-    ] {
+    for name in ["vectorEmbeddingPolicy", "fullTextPolicy", "clientEncryptionPolicy", "materializedViewDefinition"] {
         if asks(name).is_some() {
             return Err(ApiError::bad_request(format!("The container property '{name}' is not supported.")));
         }
@@ -166,6 +164,17 @@ fn default_ttl(value: Option<&Value>) -> Result<Option<i64>, ApiError> {
                 "The value {value} of 'defaultTtl' is invalid: it must be -1 or a positive 32-bit integer."
             ))),
         },
+    }
+}
+
+/// A policy that asks for nothing is none.
+fn change_feed_policy(given: Option<Value>) -> Result<Option<Value>, ApiError> {
+    match given.as_ref().map(|policy| policy["retentionDuration"].as_u64()) {
+        None => Ok(None),
+        Some(Some(_)) => Ok(given),
+        Some(None) => Err(ApiError::bad_request(
+            "The 'changeFeedPolicy' must hold a 'retentionDuration', a whole number of minutes.",
+        )),
     }
 }
 

@@ -51,8 +51,16 @@ fn refusal(error: QueryError) -> ApiError {
 }
 
 /// A query plan: send the query as it is. The query is checked all the same, so that a mistake shows here too.
-pub(crate) fn plan(body: &[u8]) -> Result<Reply, ApiError> {
-    parse(body)?;
+///
+/// A client with a plan asks every range and puts the answers one after the other, which is wrong where results depend on
+/// one another. Such queries are answered whole when they are sent without a range.
+pub(crate) fn plan(container: &Container, body: &[u8]) -> Result<Reply, ApiError> {
+    if !parse(body)?.streams() && container.ranges.len() > 1 {
+        return Err(ApiError::bad_request(
+            "There is no plan for a query with ORDER BY, DISTINCT, GROUP BY, TOP, OFFSET or aggregates over several \
+             partition key ranges: send the query without a partition key range, and the server merges.",
+        ));
+    }
     Ok(Reply::value(http::StatusCode::OK, &wire::query_plan()))
 }
 

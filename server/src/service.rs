@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use etagdb::{CommitSeq, Etag, Store};
@@ -33,11 +33,20 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// Up to which commit an answer about a container's items has seen.
     seen: Option<CommitSeq>,
+    /// Set when the client would rather wait for another answer.
+    pub(crate) wait: Option<Wait>,
+}
+
+/// How long to wait, and for what, before a request is tried again.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) ready: etagdb::Ready,
+    pub(crate) time: Duration,
 }
 
 impl Reply {
     pub(crate) fn empty(status: StatusCode) -> Reply {
-        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new(), seen: None }
+        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new(), seen: None, wait: None }
     }
 
     pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
@@ -345,7 +354,7 @@ impl Service {
                 Method::GET if headers.is_change_feed() => changes::read(self, container, headers),
                 Method::GET => feed::read(self, container, headers),
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
-                Method::POST if headers.is_query_plan() => query_route::plan(body),
+                Method::POST if headers.is_query_plan() => query_route::plan(container, body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
                 Method::POST if headers.is_batch() => batch::run(self, container, headers, body),
                 Method::POST => items::create(self, container, headers, body),

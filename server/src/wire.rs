@@ -83,6 +83,9 @@ pub(crate) fn container(container: &Container) -> Value {
     if let Some(ttl) = definition.default_ttl {
         value["defaultTtl"] = ttl.into();
     }
+    if let Some(policy) = &definition.change_feed_policy {
+        value["changeFeedPolicy"] = policy.clone();
+    }
     if let Some(policy) = &definition.unique_key_policy {
         value["uniqueKeyPolicy"] = policy.clone();
     }

@@ -4,6 +4,7 @@ mod addressing;
 mod bad_input;
 mod batches;
 mod catalog;
+mod change_feed;
 mod conditions;
 mod feeds;
 mod fuzz;

@@ -162,3 +162,16 @@ fn a_range_that_is_not_there_is_gone() {
     client.get(ITEMS, &[(RANGE_ID, &format!("{rid},1"))]).expect_status(200);
     client.expect_alive();
 }
+
+#[test]
+fn a_plan_is_given_only_where_asking_each_range_is_right() {
+    for (throughput, of_count) in [("400", 200), ("11000", 400)] {
+        let host = Host::start();
+        let mut client = host.connect();
+        container(&mut client, throughput, &["/pk"]);
+        let plan = ("x-ms-cosmos-is-query-plan-request", "True");
+        client.query("SELECT * FROM c WHERE c.n = 1", &[plan]).expect_status(200);
+        client.query("SELECT VALUE COUNT(1) FROM c", &[plan]).expect_status(of_count);
+        client.query("SELECT * FROM c ORDER BY c.n", &[plan]).expect_status(of_count);
+    }
+}
