@@ -9,6 +9,7 @@ use bytes::Bytes;
 use etagdb::{Document, Error, ScanRange, Snapshot};
 use http::StatusCode;
 
+use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
 use crate::headers::{Headers, PAGE_ITEMS_DEFAULT, Scope};
@@ -105,7 +106,7 @@ impl<'a> Walk<'a> {
         let what = [container.rid.to_string().as_bytes(), b"\0", what, b"\0", format!("{range:?}").as_bytes()].concat();
         let token = headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
         let (snapshot, place) = match token {
-            None => (service.store.snapshot(), Place::default()),
+            None => (as_of::snapshot(service, headers)?, Place::default()),
             Some(Token { seq, position: Position::Document(place) }) => match service.store.snapshot_at(seq) {
                 Ok(snapshot) => (snapshot, place),
                 // That state is gone, for example after a restore. Going on in the present one misses nothing that was

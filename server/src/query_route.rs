@@ -10,6 +10,7 @@ use etagdb::{CommitSeq, ScanRange};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Position, Token};
 use crate::feed::{self, Page, Walk};
@@ -191,7 +192,7 @@ fn gather(
     let what = [container.rid.to_string().as_bytes(), b"\0", body, b"\0", format!("{range:?}").as_bytes()].concat();
     let (offset, seq) = offset(headers, &what)?;
     let snapshot = match seq {
-        None => service.store.snapshot(),
+        None => as_of::snapshot(service, headers)?,
         Some(seq) => service.store.snapshot_at(seq).or_else(|error| match error {
             // That state is gone; the present one is the best there is.
             etagdb::Error::Invalid(_) => Ok(service.store.snapshot()),
