@@ -130,6 +130,12 @@ impl<'a> Headers<'a> {
         self.preference("return").is_some_and(|value| value.eq_ignore_ascii_case("minimal"))
     }
 
+    /// `Prefer: return=representation`: answer a 409 or 412 with the version that is there. Writes always are answered
+    /// with what was written.
+    pub(crate) fn wants_representation(self) -> bool {
+        self.preference("return").is_some_and(|value| value.eq_ignore_ascii_case("representation"))
+    }
+
     /// `Prefer: wait=SECONDS`: how long the client would rather wait than be told that there is nothing (RFC 7240,
     /// section 4.3). A preference that makes no sense is no preference.
     pub(crate) fn preferred_wait(self) -> Option<Duration> {

@@ -13,6 +13,7 @@
 //! | 410 | `Gone` | sub-status 1002: no such partition key range |
 //! | 412 | `PreconditionFailed` | an etag or a patch condition does not hold |
 //! | 413 | `RequestEntityTooLarge` | more than 2 MiB |
+//! | 422 | `UnprocessableEntity` | an `Idempotency-Key` that was used for another request |
 //! | 500 | `InternalServerError` | damaged data, a failing disk, or an error of ours |
 //! | 501 | `NotImplemented` | a feature this server leaves out on purpose |
 //! | 503 | `ServiceUnavailable` | the store takes no writes until it is reopened; reads go on |
@@ -20,6 +21,9 @@
 
 use etagdb::{Error, Etag};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::Version;
 
 /// The partition key contradicts the container or the item.
 pub(crate) const PARTITION_KEY_MISMATCH: u32 = 1001;
@@ -33,7 +37,7 @@ pub(crate) const OWNER_NOT_FOUND: u32 = 1003;
 pub(crate) const COLLECTION_RID_MISMATCH: u32 = 1024;
 
 /// What kind of answer an error is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     BadRequest,
     Unauthorized,
@@ -44,6 +48,7 @@ pub(crate) enum Kind {
     Gone,
     PreconditionFailed,
     RequestEntityTooLarge,
+    UnprocessableEntity,
     InternalServerError,
     NotImplemented,
     ServiceUnavailable,
@@ -63,6 +68,7 @@ impl Kind {
             Kind::Gone => (StatusCode::GONE, "Gone"),
             Kind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
             Kind::RequestEntityTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Kind::UnprocessableEntity => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity"),
             Kind::InternalServerError => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Kind::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
@@ -87,13 +93,15 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// The etag of the version that is there instead, for 409 and 412.
     pub(crate) etag: Option<Etag>,
+    /// That version itself, for clients that ask to see it. It may be missing where the etag is not.
+    pub(crate) current: Option<Box<Version>>,
     /// What the `allow` header says, for 405.
     pub(crate) allow: Option<&'static str>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> ApiError {
-        ApiError { kind, substatus: 0, message: message.into(), etag: None, allow: None }
+        ApiError { kind, substatus: 0, message: message.into(), etag: None, current: None, allow: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
@@ -139,6 +147,12 @@ impl ApiError {
         self
     }
 
+    /// Keeps the version that is there, for clients that ask to see it. One that does not exist yet is not shown.
+    pub(crate) fn showing(mut self, current: &Version) -> ApiError {
+        self.current = (current.etag != Etag::NEVER).then(|| Box::new(current.clone()));
+        self
+    }
+
     pub(crate) fn allow(mut self, methods: &'static str) -> ApiError {
         self.allow = Some(methods);
         self
@@ -147,6 +161,16 @@ impl ApiError {
     /// The body: always JSON, always with a `message` that is a string, because clients read that field unasked.
     pub(crate) fn body(&self) -> Vec<u8> {
         serde_json::json!({ "code": self.kind.code(), "message": self.message }).to_string().into_bytes()
+    }
+
+    /// The body with the version that is there, as a client sees it, in a further member, `current`.
+    pub(crate) fn body_showing(&self, current: &[u8]) -> Vec<u8> {
+        let mut body = self.body();
+        body.pop();
+        body.extend_from_slice(b",\"current\":");
+        body.extend_from_slice(current);
+        body.push(b'}');
+        body
     }
 }
 
