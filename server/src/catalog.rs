@@ -27,6 +27,7 @@ use crate::offers::{Offer, StoredOffer};
 use crate::rid::{ContainerRid, DatabaseRid, OfferRid};
 use crate::routes::ContainerPath;
 use crate::status::{ApiError, Kind, OWNER_NOT_FOUND};
+use crate::ttl;
 
 /// Item collections begin with this.
 const ITEMS_PREFIX: &str = "docs/";
@@ -145,6 +146,7 @@ impl Catalog {
                 return Err(ServeError::Metadata(format!("container {rid} belongs to no database")));
             };
             let items = store.collection(&items_name(rid))?;
+            settle(&items, &stored.definition)?;
             let version = (document.etag, document.time_ms / 1000);
             let ranges = KeyRanges::new(&stored.definition.partition_key, stored.ranges);
             let container = Container::new(&entry.database, rid, stored.definition, ranges, version, items);
@@ -325,6 +327,7 @@ impl Catalog {
         };
         let ranges = KeyRanges::new(&definition.partition_key, count);
         let items = self.store.collection(&items_name(rid))?;
+        settle(&items, &definition)?;
         let mut batch = self.store.batch();
         let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         batch.put(&self.containers, number_key(&[rid.database, rid.container]), encode(&stored)?, Precondition::Absent);
@@ -366,6 +369,8 @@ impl Catalog {
         let items = current.items.clone();
         let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, items));
         self.state.write().insert_container(Arc::clone(&container));
+        // After a crash in between, the next start does this.
+        settle(&container.items, &container.definition)?;
         Ok(container)
     }
 
@@ -502,6 +507,19 @@ impl Container {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Tells the store what a container's definition asks of it: when items expire, and for how long what they were is kept.
+fn settle(items: &Collection, definition: &ContainerDefinition) -> Result<(), Error> {
+    let ttl = ttl::of_collection(definition.default_ttl);
+    if items.ttl() != ttl {
+        items.set_ttl(ttl)?;
+    }
+    let retention = metadata::retention(definition);
+    if items.retention() != retention {
+        items.set_retention(retention)?;
+    }
+    Ok(())
 }
 
 fn self_link(rid: ContainerRid) -> String {

@@ -142,7 +142,7 @@ fn full_entry(container: &Container, entry: &FeedEntry) -> Vec<u8> {
     let mut metadata = json!({
         "operationType": match entry.kind {
             ChangeKind::Created => "create",
-            ChangeKind::Deleted => "delete",
+            ChangeKind::Deleted | ChangeKind::Expired => "delete",
             _ => "replace",
         },
         "lsn": entry.seq.get(),
@@ -152,8 +152,8 @@ fn full_entry(container: &Container, entry: &FeedEntry) -> Vec<u8> {
     if let Some(previous) = &previous {
         metadata["previousImageLSN"] = previous.seq.get().into();
     }
-    if entry.kind == ChangeKind::Deleted {
-        metadata["timeToLiveExpired"] = false.into();
+    if entry.document.is_none() {
+        metadata["timeToLiveExpired"] = (entry.kind == ChangeKind::Expired).into();
         metadata["id"] = item_key::id_of_key(&entry.id).into();
         // The key is in the item; of one that is no longer kept it is left out.
         let key = previous.as_ref().and_then(|version| Item::parse(&version.body).ok()?.own_key(container).ok());

@@ -406,7 +406,7 @@ mod tests {
     use crate::catalog::Catalog;
     use crate::headers::Condition;
     use crate::metadata;
-    use crate::operations::{Action, Mode, Operation, Outcome};
+    use crate::operations::{Action, Mode, NewBody, Operation, Outcome};
 
     /// A time in the middle of a period.
     const NOON_MS: u64 = 20_000 * PERIOD_MS + PERIOD_MS / 2;
@@ -435,7 +435,8 @@ mod tests {
             let (headers, part) = (Headers(&map), Part::Items);
             let method = Method::POST;
             let guard = idempotency.guard(&self.container, &method, &part, headers, body.as_bytes(), now_ms).unwrap();
-            let action = Action::Upsert { body: body.as_bytes().to_vec(), if_match: Condition::None };
+            let body = NewBody { bytes: body.as_bytes().to_vec(), ..NewBody::default() };
+            let action = Action::Upsert { body, if_match: Condition::None };
             let operation = Operation { key: b"item".to_vec(), created: None, action };
             let operations = vec![Ok(operation)];
             let ran = operations::run(&self.store, &self.container, operations, Mode::AllOrNothing, guard.as_ref());

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use etagdb::{Change, CommitSeq, ScanRange};
 use http::StatusCode;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::as_of;
 use crate::binary_json;
@@ -16,13 +17,14 @@ use crate::document::{self, Body};
 use crate::headers::{Condition, Headers};
 use crate::idempotency::Guard;
 use crate::item_key;
-use crate::operations::{self, Action, Mode, Operation, Outcome};
+use crate::operations::{self, Action, Mode, NewBody, Operation, Outcome};
 use crate::partition_key::{self, Component, PartitionKey, PartitionKeyDefinition};
 use crate::patch::Patch;
 use crate::query;
 use crate::rid::DocumentRid;
 use crate::service::{Reply, Service, container_reply};
 use crate::status::{ApiError, Kind};
+use crate::ttl;
 use crate::wire::{self, Version};
 
 /// Most items deleted in one step of a delete by partition key.
@@ -173,7 +175,7 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
         if before.id != after.id || before.extract(definition)? != after.extract(definition)? {
             return Err(ApiError::bad_request("A patch cannot change the item's 'id' or its partition key."));
         }
-        Ok(patched)
+        Ok(NewBody { bytes: patched, ttl: after.stored.ttl })
     };
     Ok(Action::Patch { if_match, apply: Box::new(apply) })
 }
@@ -256,7 +258,7 @@ pub(crate) fn describe(service: &Service, container: &Container, headers: Header
 pub(crate) struct Item {
     body: Body,
     pub(crate) id: String,
-    pub(crate) stored: Vec<u8>,
+    pub(crate) stored: NewBody,
 }
 
 impl Item {
@@ -283,11 +285,9 @@ impl Item {
             ));
         }
         document::validate_id(&id).map_err(|error| invalid(&error))?;
-        if let Some(ttl) = body.get("ttl") {
-            check_ttl(ttl.get())?;
-        }
-        let stored = body.stored();
-        if stored.len() > BODY_BYTES_MAX {
+        let ttl = ttl::of_item(body.get("ttl").map(RawValue::get))?;
+        let stored = NewBody { bytes: body.stored(), ttl };
+        if stored.bytes.len() > BODY_BYTES_MAX {
             return Err(ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"));
         }
         Ok(Item { body, id, stored })
@@ -314,17 +314,6 @@ impl Item {
         }
         let detail = format!("The request says {}, the item says {}.", sent.to_header(), own.to_header());
         Err(ApiError::partition_key(&detail))
-    }
-}
-
-/// `-1` or a positive number of seconds. Checked and stored with the item; nothing expires yet.
-fn check_ttl(text: &str) -> Result<(), ApiError> {
-    match text.parse::<i32>() {
-        Ok(ttl) if ttl == -1 || ttl > 0 => Ok(()),
-        _ => Err(ApiError::bad_request(format!(
-            "The input ttl {} is invalid. Ensure to provide a nonzero positive integer or -1.",
-            text.chars().take(40).collect::<String>()
-        ))),
     }
 }
 
@@ -416,23 +405,6 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ttl_is_minus_one_or_positive() {
-        for (text, good) in [
-            ("-1", true),
-            ("1", true),
-            ("2147483647", true),
-            ("0", false),
-            ("-10", false),
-            ("null", false),
-            ("\"5\"", false),
-            ("1.5", false),
-            ("2147483648", false),
-        ] {
-            assert_eq!(check_ttl(text).is_ok(), good, "{text}");
-        }
-    }
 
     #[test]
     fn an_item_needs_a_string_id() {

@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! What this crate is not: it runs no stored procedures, triggers or user-defined functions, has no users and
-//! permissions, and expires nothing by `ttl` yet (the setting is checked, stored and read back).
+//! What this crate is not: it runs no stored procedures, triggers or user-defined functions, and has no users and
+//! permissions.
 
 mod as_of;
 mod auth;
@@ -48,6 +48,7 @@ mod routes;
 mod service;
 mod signer;
 mod status;
+mod ttl;
 mod wire;
 
 pub use crate::http::Server;

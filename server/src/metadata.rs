@@ -2,12 +2,18 @@
 //!
 //! Owns the defaults the service fills in and the refusals of what this server cannot keep. It writes nothing.
 
+use std::time::Duration;
+
+use etagdb::Retention;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::partition_key::PartitionKeyDefinition;
 use crate::status::ApiError;
+use crate::ttl;
 
+/// For how many minutes the store keeps what items were, unless it is told otherwise.
+const RETENTION_MINUTES_DEFAULT: u64 = 10;
 /// Most characters in the id of a database or container.
 const ID_CHARACTERS_MAX: usize = 255;
 
@@ -20,7 +26,7 @@ pub(crate) struct ContainerDefinition {
     pub(crate) indexing_policy: Value,
     pub(crate) conflict_resolution_policy: Value,
     pub(crate) geospatial_config: Value,
-    /// Seconds after which items expire; checked, kept and read back, but not acted on yet.
+    /// Seconds after which items expire; see `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) default_ttl: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +61,7 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
             || json!({"mode": "LastWriterWins", "conflictResolutionPath": "/_ts", "conflictResolutionProcedure": ""}),
         ),
         geospatial_config: given(&mut object, "geospatialConfig").unwrap_or_else(|| json!({"type": "Geography"})),
-        default_ttl: default_ttl(object.get("defaultTtl"))?,
+        default_ttl: ttl::container_default(object.get("defaultTtl"))?,
         unique_key_policy: given(&mut object, "uniqueKeyPolicy"),
         change_feed_policy: change_feed_policy(given(&mut object, "changeFeedPolicy"))?,
     })
@@ -154,16 +160,15 @@ fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// `-1` keeps items for ever unless they say otherwise; a positive number is their life in seconds.
-fn default_ttl(value: Option<&Value>) -> Result<Option<i64>, ApiError> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_i64() {
-            Some(ttl) if ttl == -1 || (ttl > 0 && ttl <= i64::from(i32::MAX)) => Ok(Some(ttl)),
-            _ => Err(ApiError::bad_request(format!(
-                "The value {value} of 'defaultTtl' is invalid: it must be -1 or a positive 32-bit integer."
-            ))),
-        },
+/// How long superseded versions and deletes are kept: as the change feed policy asks, and never less than by default,
+/// because pages of feeds and queries are read at one commit too.
+pub(crate) fn retention(definition: &ContainerDefinition) -> Retention {
+    let minutes = definition.change_feed_policy.as_ref().and_then(|policy| policy["retentionDuration"].as_u64());
+    match minutes {
+        Some(minutes) if minutes > RETENTION_MINUTES_DEFAULT => {
+            Retention::age(Duration::from_secs(minutes.saturating_mul(60)))
+        }
+        _ => Retention::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use etagdb::{Abort, Change, CommitSeq, Document, Error, Etag, Store, WriteBatch, Written};
+use etagdb::{Abort, Change, CommitSeq, Document, DocumentTtl, Error, Etag, PutOptions, Store, WriteBatch, Written};
 use http::StatusCode;
 
 use crate::catalog::Container;
@@ -20,18 +20,25 @@ use crate::idempotency::{Guard, Notes, Record};
 use crate::status::{ApiError, Kind};
 use crate::wire::Version;
 
+/// A body to be stored, and how long the item is to live with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct NewBody {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ttl: DocumentTtl,
+}
+
 /// What is to be done with an item.
 pub(crate) enum Action<'a> {
     Create {
-        body: Vec<u8>,
+        body: NewBody,
     },
     Upsert {
-        body: Vec<u8>,
+        body: NewBody,
         if_match: Condition,
     },
     /// `moved_to` is the storage key of the new id, when the body's id is not the one addressed.
     Replace {
-        body: Vec<u8>,
+        body: NewBody,
         if_match: Condition,
         moved_to: Option<Vec<u8>>,
     },
@@ -48,7 +55,7 @@ pub(crate) enum Action<'a> {
     },
 }
 
-pub(crate) type Apply<'a> = Box<dyn FnOnce(&Version) -> Result<Vec<u8>, ApiError> + 'a>;
+pub(crate) type Apply<'a> = Box<dyn FnOnce(&Version) -> Result<NewBody, ApiError> + 'a>;
 
 /// One operation, addressed.
 pub(crate) struct Operation<'a> {
@@ -97,7 +104,7 @@ pub(crate) enum Mode {
 /// What an allowed operation does.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    Put(StatusCode, Vec<u8>),
+    Put(StatusCode, NewBody),
     Delete,
     Read,
     NotModified,
@@ -214,7 +221,7 @@ struct Progress {
 pub(crate) enum Slot {
     Waiting,
     /// A replacement under another id, allowed by the old one and waiting for the new one.
-    Moving(Vec<u8>),
+    Moving(NewBody),
     Wrote {
         status: StatusCode,
         body: Bytes,
@@ -249,10 +256,10 @@ impl Progress {
         if self.mode == Mode::AllOrNothing { Err(Abort) } else { Ok(Change::Keep) }
     }
 
-    fn wrote(&mut self, index: usize, key: Vec<u8>, status: StatusCode, body: Vec<u8>, at: usize) -> Change {
-        self.slots[index] = Slot::Wrote { status, body: Bytes::from(body.clone()), at };
+    fn wrote(&mut self, index: usize, key: Vec<u8>, status: StatusCode, body: NewBody, at: usize) -> Change {
+        self.slots[index] = Slot::Wrote { status, body: Bytes::from(body.bytes.clone()), at };
         self.last_write.insert(key, at);
-        Change::Put(body)
+        Change::PutWith(body.bytes, PutOptions::default().document_ttl(body.ttl))
     }
 }
 
@@ -423,17 +430,17 @@ mod tests {
     /// Columns: no condition, `*`, the current etag, the current etag without its quotes.
     #[test]
     fn the_table_of_optimistic_concurrency() {
-        let create = statuses(|_| Action::Create { body: Vec::new() });
+        let create = statuses(|_| Action::Create { body: NewBody::default() });
         assert_eq!(create, [[201; 4], [409; 4]]);
-        let upsert = statuses(|if_match| Action::Upsert { body: Vec::new(), if_match });
+        let upsert = statuses(|if_match| Action::Upsert { body: NewBody::default(), if_match });
         assert_eq!(upsert, [[201; 4], [200, 200, 200, 412]]);
-        let replace = statuses(|if_match| Action::Replace { body: Vec::new(), if_match, moved_to: None });
+        let replace = statuses(|if_match| Action::Replace { body: NewBody::default(), if_match, moved_to: None });
         assert_eq!(replace, [[404; 4], [200, 200, 200, 412]]);
         let delete = statuses(|if_match| Action::Delete { if_match });
         assert_eq!(delete, [[404; 4], [204, 204, 204, 412]]);
         let read = statuses(|if_none_match| Action::Read { if_none_match });
         assert_eq!(read, [[404; 4], [200, 304, 304, 200]]);
-        let patch = statuses(|if_match| Action::Patch { if_match, apply: Box::new(|_| Ok(Vec::new())) });
+        let patch = statuses(|if_match| Action::Patch { if_match, apply: Box::new(|_| Ok(NewBody::default())) });
         assert_eq!(patch, [[404; 4], [200, 200, 200, 412]]);
     }
 

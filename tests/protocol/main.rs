@@ -17,3 +17,4 @@ mod readme;
 mod sdk;
 mod served;
 mod support;
+mod ttl;

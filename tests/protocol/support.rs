@@ -41,9 +41,19 @@ impl Host {
         Host::open(data, Config::default())
     }
 
+    /// Starts a server over an empty store that takes the time from this clock.
+    pub(crate) fn timed(clock: impl etagdb::Clock) -> Host {
+        let options = etagdb::Options::default().clock(clock);
+        Host::open_with(tempfile::tempdir().expect("a temporary directory"), Config::default(), options)
+    }
+
     fn open(data: tempfile::TempDir, config: Config) -> Host {
+        Host::open_with(data, config, etagdb::Options::default())
+    }
+
+    fn open_with(data: tempfile::TempDir, config: Config, options: etagdb::Options) -> Host {
         let runtime = Runtime::new().expect("a runtime");
-        let store = etagdb::Store::open(data.path().join("store")).expect("a store");
+        let store = options.open(data.path().join("store")).expect("a store");
         let config = Config { listen: "127.0.0.1:0".parse().expect("an address"), ..config };
         let server = runtime.block_on(Server::bind(store, config)).expect("a bound server");
         let address = server.local_addr();
@@ -64,6 +74,18 @@ impl Host {
         let data = self.data.take().expect("the store's directory");
         drop(self);
         Host::open(data, Config::default())
+    }
+
+    /// The same with this clock, after what is too old by it was dropped.
+    pub(crate) fn restart_trimmed(mut self, clock: impl etagdb::Clock + Clone) -> Host {
+        self.shut_down();
+        let data = self.data.take().expect("the store's directory");
+        drop(self);
+        let options = || etagdb::Options::default().clock(clock.clone());
+        let store = options().open(data.path().join("store")).expect("a store");
+        store.run_maintenance().expect("maintenance");
+        drop(store);
+        Host::open_with(data, Config::default(), options())
     }
 
     /// Asks the server to stop and waits until it has.
