@@ -1,6 +1,6 @@
 //! The list of databases, containers and offers: stored as documents, and kept in memory for every request's look-up.
 //!
-//! Owns the collections `sys/*` and the names of the collections that hold items, `docs/<container rid>`. Nothing else
+//! Owns the collections `sys/*`; what a container has in the store is opened by `contents`. Nothing else
 //! writes them, and nothing is changed in memory before its batch is durable, so memory and disk agree by construction.
 //!
 //! # What a crash leaves
@@ -20,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ServeError;
+use crate::contents::Contents;
 use crate::headers::Throughput;
 use crate::key_ranges::{self, KeyRanges};
 use crate::metadata::{self, ContainerDefinition};
@@ -27,10 +28,8 @@ use crate::offers::{Offer, StoredOffer};
 use crate::rid::{ContainerRid, DatabaseRid, OfferRid};
 use crate::routes::ContainerPath;
 use crate::status::{ApiError, Kind, OWNER_NOT_FOUND};
-use crate::ttl;
+use crate::unique::UniqueKeys;
 
-/// Item collections begin with this.
-const ITEMS_PREFIX: &str = "docs/";
 /// The one document in `sys/counters`.
 const COUNTERS_ID: &str = "rids";
 /// Container rids have 31 bits for their number.
@@ -57,6 +56,7 @@ pub(crate) struct Container {
     pub(crate) etag: Etag,
     pub(crate) ts: u64,
     pub(crate) items: Collection,
+    pub(crate) unique: Option<Arc<UniqueKeys>>,
     /// `dbs/<rid>/colls/<rid>/`
     pub(crate) self_link: String,
     /// `dbs/<name>/colls/<name>`
@@ -145,11 +145,10 @@ impl Catalog {
             let Some(entry) = state.databases.get(&stored.database) else {
                 return Err(ServeError::Metadata(format!("container {rid} belongs to no database")));
             };
-            let items = store.collection(&items_name(rid))?;
-            settle(&items, &stored.definition)?;
+            let contents = Contents::open(store, rid, &stored.definition)?;
             let version = (document.etag, document.time_ms / 1000);
             let ranges = KeyRanges::new(&stored.definition.partition_key, stored.ranges);
-            let container = Container::new(&entry.database, rid, stored.definition, ranges, version, items);
+            let container = Container::new(&entry.database, rid, stored.definition, ranges, version, contents);
             state.insert_container(Arc::new(container));
         }
         for document in documents(&offers)? {
@@ -157,9 +156,9 @@ impl Catalog {
             state.offers.insert(stored.rid, Arc::new(Offer::new(stored, document.etag, document.time_ms / 1000)));
         }
         let known: Vec<String> =
-            state.databases.values().flat_map(|entry| entry.containers.values()).map(|c| items_name(c.rid)).collect();
+            state.databases.values().flat_map(|entry| entry.containers.values()).map(|c| c.rid.to_string()).collect();
         for name in store.collections() {
-            if name.starts_with(ITEMS_PREFIX) && !known.contains(&name) {
+            if Contents::owner(&name).is_some_and(|owner| !known.iter().any(|rid| rid == owner)) {
                 tracing::info!(collection = %name, "dropping items of a container that was half made or half deleted");
                 store.drop_collection(&name)?;
             }
@@ -326,8 +325,7 @@ impl Catalog {
             None => 1,
         };
         let ranges = KeyRanges::new(&definition.partition_key, count);
-        let items = self.store.collection(&items_name(rid))?;
-        settle(&items, &definition)?;
+        let contents = Contents::open(&self.store, rid, &definition)?;
         let mut batch = self.store.batch();
         let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         batch.put(&self.containers, number_key(&[rid.database, rid.container]), encode(&stored)?, Precondition::Absent);
@@ -340,7 +338,7 @@ impl Catalog {
             }
         };
         let version = version(written.first())?;
-        let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, items));
+        let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, contents));
         let mut state = self.state.write();
         state.insert_container(Arc::clone(&container));
         state.insert_offer(offer, &written);
@@ -366,11 +364,12 @@ impl Catalog {
         );
         let written = batch.commit()?;
         let version = version(written.first())?;
-        let items = current.items.clone();
-        let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, items));
+        let contents = Contents { items: current.items.clone(), unique: current.unique.clone() };
+        let definition = stored.definition.clone();
+        let container = Arc::new(Container::new(&database, rid, definition, ranges, version, contents.clone()));
         self.state.write().insert_container(Arc::clone(&container));
         // After a crash in between, the next start does this.
-        settle(&container.items, &container.definition)?;
+        contents.settle(&stored.definition)?;
         Ok(container)
     }
 
@@ -439,7 +438,7 @@ impl Catalog {
 
     /// Nothing names these items any more, so a failure costs space until the next start and nothing else.
     fn drop_items(&self, rid: ContainerRid) {
-        if let Err(error) = self.store.drop_collection(&items_name(rid)) {
+        if let Err(error) = Contents::drop(&self.store, rid) {
             tracing::warn!(%error, container = %rid, "the items of a deleted container are still on disk");
         }
     }
@@ -492,10 +491,10 @@ impl Container {
         definition: ContainerDefinition,
         ranges: KeyRanges,
         (etag, ts): (Etag, u64),
-        items: Collection,
+        Contents { items, unique }: Contents,
     ) -> Container {
         let name_link = format!("dbs/{}/colls/{}", database.id, definition.id);
-        Container { rid, definition, ranges, etag, ts, items, self_link: self_link(rid), name_link }
+        Container { rid, definition, ranges, etag, ts, items, unique, self_link: self_link(rid), name_link }
     }
 
     /// The items as of commit `seq`; `None` when that state is gone: dropped by retention, or lost to a restore.
@@ -509,25 +508,8 @@ impl Container {
     }
 }
 
-/// Tells the store what a container's definition asks of it: when items expire, and for how long what they were is kept.
-fn settle(items: &Collection, definition: &ContainerDefinition) -> Result<(), Error> {
-    let ttl = ttl::of_collection(definition.default_ttl);
-    if items.ttl() != ttl {
-        items.set_ttl(ttl)?;
-    }
-    let retention = metadata::retention(definition);
-    if items.retention() != retention {
-        items.set_retention(retention)?;
-    }
-    Ok(())
-}
-
 fn self_link(rid: ContainerRid) -> String {
     format!("dbs/{}/colls/{rid}/", rid.database_rid())
-}
-
-fn items_name(rid: ContainerRid) -> String {
-    format!("{ITEMS_PREFIX}{rid}")
 }
 
 fn no_database(name: &str) -> ApiError {

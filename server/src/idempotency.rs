@@ -21,7 +21,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use etagdb::{Abort, Change, Collection, CommitSeq, Document, Store, WriteBatch};
+use etagdb::{Abort, Change, Collection, CommitSeq, Document, DocumentTtl, Store, WriteBatch};
 use http::{Method, StatusCode};
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
@@ -344,7 +344,7 @@ impl Record {
 impl End {
     fn of(slot: &Slot) -> Option<End> {
         Some(match slot {
-            Slot::Wrote { status, body, at } => End::Wrote { status: status.as_u16(), at: *at, body: raw(body)? },
+            Slot::Wrote { status, body, at, .. } => End::Wrote { status: status.as_u16(), at: *at, body: raw(body)? },
             Slot::ReadWritten { body, at } => End::ReadWritten { at: *at, body: raw(body)? },
             Slot::ReadStored(version) => End::Read {
                 etag: version.etag.to_string(),
@@ -368,9 +368,12 @@ impl End {
     fn slot(self) -> Option<Slot> {
         let bytes = |body: &RawValue| Bytes::copy_from_slice(body.get().as_bytes());
         Some(match self {
-            End::Wrote { status, at, body } => {
-                Slot::Wrote { status: StatusCode::from_u16(status).ok()?, body: bytes(&body), at }
-            }
+            End::Wrote { status, at, body } => Slot::Wrote {
+                status: StatusCode::from_u16(status).ok()?,
+                body: bytes(&body),
+                ttl: DocumentTtl::default(),
+                at,
+            },
             End::ReadWritten { at, body } => Slot::ReadWritten { body: bytes(&body), at },
             End::Read { etag, seq, created, time_ms, body } => Slot::ReadStored(Version {
                 body: bytes(&body),

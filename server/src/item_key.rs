@@ -38,6 +38,12 @@ pub(crate) fn item_key(definition: &PartitionKeyDefinition, key: &PartitionKey, 
     out
 }
 
+/// The beginning of a storage key that all items of its partition key share.
+pub(crate) fn partition_of_key(key: &[u8]) -> &[u8] {
+    let length = key.iter().rposition(|&byte| byte == SEPARATOR).map_or(0, |separator| separator + 1);
+    key.get(..length).unwrap_or_default()
+}
+
 /// Reads the item id back out of a storage key: what follows the last separator.
 pub(crate) fn id_of_key(key: &[u8]) -> Option<&str> {
     let separator = key.iter().rposition(|&byte| byte == SEPARATOR)?;

@@ -3,8 +3,10 @@
 //! Owns the way from headers and a body to an [`Operation`], and from its outcome to an answer. What an operation is
 //! allowed to do is `operations`' business.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
-use etagdb::{Change, CommitSeq, ScanRange};
+use etagdb::{CommitSeq, ScanRange};
 use http::StatusCode;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -177,7 +179,7 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
         }
         Ok(NewBody { bytes: patched, ttl: after.stored.ttl })
     };
-    Ok(Action::Patch { if_match, apply: Box::new(apply) })
+    Ok(Action::Patch { if_match, apply: Rc::new(apply) })
 }
 
 pub(crate) fn delete(
@@ -204,17 +206,14 @@ pub(crate) fn delete_partition(
     let prefix = item_key::partition_prefix(&container.definition.partition_key, &key);
     let mut range = ScanRange::prefix(&prefix);
     loop {
-        let mut ids = Vec::new();
+        let mut keys = Vec::new();
         for row in container.items.scan(&range)?.take(DELETES_PER_STEP) {
-            ids.push(row?.0);
+            keys.push(row?.0.to_vec());
         }
-        let Some(last) = ids.last() else { break };
+        let Some(last) = keys.last() else { break };
         range = ScanRange::prefix(&prefix).after(last);
-        let mut batch = service.store.batch();
-        for id in &ids {
-            batch.update(&container.items, id, |_| Ok(Change::Delete));
-        }
-        batch.commit()?;
+        let delete = |key| Ok(Operation { key, created: None, action: Action::Delete { if_match: Condition::None } });
+        operations::run(&service.store, container, keys.into_iter().map(delete).collect(), Mode::EachAlone, None)?;
     }
     let last = service.store.last_commit();
     Ok(Reply::empty(StatusCode::OK).container(container, last, last))

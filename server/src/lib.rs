@@ -25,6 +25,7 @@ mod catalog;
 mod changes;
 mod config;
 mod connection;
+mod contents;
 mod continuation;
 mod document;
 mod epk;
@@ -49,6 +50,7 @@ mod service;
 mod signer;
 mod status;
 mod ttl;
+mod unique;
 mod wire;
 
 pub use crate::http::Server;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::partition_key::PartitionKeyDefinition;
 use crate::status::ApiError;
 use crate::ttl;
+use crate::unique;
 
 /// For how many minutes the store keeps what items were, unless it is told otherwise.
 const RETENTION_MINUTES_DEFAULT: u64 = 10;
@@ -62,7 +63,7 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
         ),
         geospatial_config: given(&mut object, "geospatialConfig").unwrap_or_else(|| json!({"type": "Geography"})),
         default_ttl: ttl::container_default(object.get("defaultTtl"))?,
-        unique_key_policy: given(&mut object, "uniqueKeyPolicy"),
+        unique_key_policy: unique_key_policy(given(&mut object, "uniqueKeyPolicy"))?,
         change_feed_policy: change_feed_policy(given(&mut object, "changeFeedPolicy"))?,
     })
 }
@@ -82,11 +83,15 @@ pub(crate) fn container_replacement(
     if !replacement.partition_key.paths().eq(current.partition_key.paths()) {
         return Err(ApiError::bad_request("The container's partition key paths cannot change."));
     }
-    if replacement.unique_key_policy != current.unique_key_policy {
+    if replacement.unique_key_policy.is_some() && replacement.unique_key_policy != current.unique_key_policy {
         return Err(ApiError::bad_request("The container's unique keys cannot change."));
     }
-    // A client that leaves the version out means the one there is.
-    Ok(ContainerDefinition { partition_key: current.partition_key.clone(), ..replacement })
+    // A client that leaves the version or the unique keys out means those there are.
+    Ok(ContainerDefinition {
+        partition_key: current.partition_key.clone(),
+        unique_key_policy: current.unique_key_policy.clone(),
+        ..replacement
+    })
 }
 
 /// Refuses more paths than the kind of key has, in the words that clients look for.
@@ -140,10 +145,6 @@ fn given(object: &mut Map<String, Value>, name: &str) -> Option<Value> {
 /// A setting that would be stored and then not kept is refused: a client that reads it back would trust it.
 fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     let asks = |name: &str| object.get(name).filter(|value| !value.is_null());
-    let keys = asks("uniqueKeyPolicy").and_then(|policy| policy.get("uniqueKeys"));
-    if keys.is_some_and(|keys| keys.as_array().is_none_or(|keys| !keys.is_empty())) {
-        return Err(ApiError::bad_request("Unique keys are not supported: 'uniqueKeyPolicy' must hold no keys."));
-    }
     if asks("computedProperties").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
         return Err(ApiError::bad_request(
             "Computed properties are not supported: 'computedProperties' must be empty.",
@@ -158,6 +159,12 @@ fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+/// A policy that makes sense is kept as it was written.
+fn unique_key_policy(given: Option<Value>) -> Result<Option<Value>, ApiError> {
+    unique::parse(given.as_ref())?;
+    Ok(given)
 }
 
 /// How long superseded versions and deletes are kept: as the change feed policy asks, and never less than by default,
@@ -259,7 +266,7 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused_by_name() {
         for (extra, name) in [
-            (r#","uniqueKeyPolicy":{"uniqueKeys":[{"paths":["/a"]}]}"#, "uniqueKeyPolicy"),
+            (r#","uniqueKeyPolicy":{"uniqueKeys":[{"paths":["a"]}]}"#, "uniqueKeyPolicy"),
             (r#","computedProperties":[{"name":"a","query":"SELECT VALUE 1"}]"#, "computedProperties"),
             (r#","vectorEmbeddingPolicy":{}"#, "vectorEmbeddingPolicy"),
             (r#","partitionKey":{"paths":["/a","/b"],"kind":"Hash"}"#, "Too many partition key paths"),

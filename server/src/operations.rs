@@ -9,16 +9,24 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
-use etagdb::{Abort, Change, CommitSeq, Document, DocumentTtl, Error, Etag, PutOptions, Store, WriteBatch, Written};
+use etagdb::{
+    Abort, Change, Collection, CommitSeq, Document, DocumentTtl, Error, Etag, PutOptions, Store, WriteBatch, Written,
+};
 use http::StatusCode;
 
 use crate::catalog::Container;
 use crate::headers::Condition;
 use crate::idempotency::{Guard, Notes, Record};
 use crate::status::{ApiError, Kind};
+use crate::unique::{self, Plan};
 use crate::wire::Version;
+
+/// How often a write of a container with unique keys is planned. Writers take turns, so that only an item's expiry, or the
+/// moment after a guard's, can be in the way of a plan.
+const ATTEMPTS_MAX: usize = 100;
 
 /// A body to be stored, and how long the item is to live with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +36,7 @@ pub(crate) struct NewBody {
 }
 
 /// What is to be done with an item.
+#[derive(Clone)]
 pub(crate) enum Action<'a> {
     Create {
         body: NewBody,
@@ -55,15 +64,27 @@ pub(crate) enum Action<'a> {
     },
 }
 
-pub(crate) type Apply<'a> = Box<dyn FnOnce(&Version) -> Result<NewBody, ApiError> + 'a>;
+pub(crate) type Apply<'a> = Rc<dyn Fn(&Version) -> Result<NewBody, ApiError> + 'a>;
 
 /// One operation, addressed.
+#[derive(Clone)]
 pub(crate) struct Operation<'a> {
     /// The item's storage key.
     pub(crate) key: Vec<u8>,
     /// Set when the item was addressed by its rid: the item made by this commit, and no later one under the same id.
     pub(crate) created: Option<CommitSeq>,
     pub(crate) action: Action<'a>,
+}
+
+impl Operation<'_> {
+    /// The storage keys that it may write: the item's own, and the one it is to have afterwards, if that is another.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let moved_to = match &self.action {
+            Action::Replace { moved_to, .. } => moved_to.as_deref(),
+            _ => None,
+        };
+        std::iter::once(self.key.as_slice()).chain(moved_to)
+    }
 }
 
 /// How one operation ended.
@@ -103,7 +124,7 @@ pub(crate) enum Mode {
 
 /// What an allowed operation does.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     Put(StatusCode, NewBody),
     Delete,
     Read,
@@ -111,7 +132,11 @@ enum Verdict {
 }
 
 /// Judges one operation against the version it finds: the whole table of optimistic concurrency.
-fn judge(action: Action<'_>, created: Option<CommitSeq>, current: Option<&Version>) -> Result<Verdict, ApiError> {
+pub(crate) fn judge(
+    action: Action<'_>,
+    created: Option<CommitSeq>,
+    current: Option<&Version>,
+) -> Result<Verdict, ApiError> {
     let current = current.filter(|found| created.is_none_or(|created| found.created == created));
     let hold = |condition: Condition, current: &Version| match condition {
         Condition::None => Ok(()),
@@ -165,20 +190,45 @@ pub(crate) fn run(
     mode: Mode,
     guard: Option<&Guard<'_>>,
 ) -> Result<Ran, ApiError> {
+    let lost = || ApiError::new(Kind::InternalServerError, "an item kept changing while it was written");
+    let Some(unique) = &container.unique else {
+        let plans = operations.iter().map(|_| None).collect();
+        return attempt(store, container, operations, plans, mode, guard)?.ok_or_else(lost);
+    };
+    let _turns = unique.take_turns(&operations);
+    for _ in 0..ATTEMPTS_MAX {
+        let plans = unique.plan(container, &operations, mode)?.into_iter().map(Some).collect();
+        if let Some(ran) = attempt(store, container, operations.clone(), plans, mode, guard)? {
+            return Ok(ran);
+        }
+    }
+    Err(lost())
+}
+
+/// Runs operations once. `None`, with nothing written, if an item is not the one that its plan was made for.
+fn attempt(
+    store: &Store,
+    container: &Container,
+    operations: Vec<Result<Operation<'_>, ApiError>>,
+    plans: Vec<Option<Plan>>,
+    mode: Mode,
+    guard: Option<&Guard<'_>>,
+) -> Result<Option<Ran>, ApiError> {
     let done_before = RefCell::new(None);
     let progress = RefCell::new(Progress {
         slots: operations.iter().map(|_| Slot::Waiting).collect(),
         refused: false,
         last_write: HashMap::new(),
         notes: guard.map(|_| Notes::default()),
+        is_outdated: false,
         mode,
     });
     let mut batch = store.batch();
     if let Some(guard) = guard {
         guard.look(&mut batch, &done_before);
     }
-    for (index, operation) in operations.into_iter().enumerate() {
-        add(&mut batch, container, index, operation, &progress);
+    for (index, (operation, plan)) in operations.into_iter().zip(plans).enumerate() {
+        add(&mut batch, container, index, operation, plan, &progress);
     }
     if let Some(guard) = guard {
         guard.remember(&mut batch, || {
@@ -188,18 +238,19 @@ pub(crate) fn run(
     }
     let committed = batch.commit();
     if let (Some(document), Some(guard)) = (done_before.into_inner(), guard) {
-        return guard.recall(&document);
+        return guard.recall(&document).map(Some);
     }
     let progress = progress.into_inner();
     match committed {
-        Ok(written) => Ok(finish(progress, &written)),
+        Ok(written) => Ok(Some(finish(progress, &written))),
+        Err(Error::Aborted { .. }) if progress.is_outdated => Ok(None),
         Err(Error::Aborted { .. }) => {
             let outcomes = progress.slots.into_iter().map(|slot| match slot {
                 Slot::Refused(error) => Outcome::Refused(error),
                 Slot::NotModified(etag, seq) if progress.mode == Mode::AllOrNothing => Outcome::NotModified(etag, seq),
                 _ => Outcome::Dependent,
             });
-            Ok(Ran { outcomes: outcomes.collect(), commits: None, recalled: false })
+            Ok(Some(Ran { outcomes: outcomes.collect(), commits: None, recalled: false }))
         }
         Err(error) => Err(error.into()),
     }
@@ -213,6 +264,8 @@ struct Progress {
     last_write: HashMap<Vec<u8>, usize>,
     /// What the store's operations wrote, for a run that is to be remembered.
     notes: Option<Notes>,
+    /// Whether an item or a guard was not as it was planned for.
+    is_outdated: bool,
     mode: Mode,
 }
 
@@ -225,6 +278,7 @@ pub(crate) enum Slot {
     Wrote {
         status: StatusCode,
         body: Bytes,
+        ttl: DocumentTtl,
         at: usize,
     },
     ReadStored(Version),
@@ -256,8 +310,14 @@ impl Progress {
         if self.mode == Mode::AllOrNothing { Err(Abort) } else { Ok(Change::Keep) }
     }
 
+    /// Ends the attempt: what was planned is not what is there.
+    fn outdated(&mut self) -> Result<Change, Abort> {
+        self.is_outdated = true;
+        Err(Abort)
+    }
+
     fn wrote(&mut self, index: usize, key: Vec<u8>, status: StatusCode, body: NewBody, at: usize) -> Change {
-        self.slots[index] = Slot::Wrote { status, body: Bytes::from(body.bytes.clone()), at };
+        self.slots[index] = Slot::Wrote { status, body: Bytes::from(body.bytes.clone()), ttl: body.ttl, at };
         self.last_write.insert(key, at);
         Change::PutWith(body.bytes, PutOptions::default().document_ttl(body.ttl))
     }
@@ -266,14 +326,14 @@ impl Progress {
 /// Adds one of the store's operations. All writes of a run go through here, so that none is missing from its notes.
 fn step<'a>(
     batch: &mut WriteBatch<'a>,
-    container: &Container,
+    collection: &Collection,
     key: &[u8],
     progress: &'a RefCell<Progress>,
     change: impl FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a,
 ) {
     let at = batch.len();
     let own_key = progress.borrow().notes.is_some().then(|| key.to_vec());
-    batch.update(&container.items, key, move |document| {
+    batch.update(collection, key, move |document| {
         let change = change(document)?;
         if let (Some(key), Some(notes)) = (own_key, &mut progress.borrow_mut().notes) {
             notes.note(at, &key, document, &change);
@@ -288,6 +348,7 @@ fn add<'a>(
     container: &'a Container,
     index: usize,
     operation: Result<Operation<'a>, ApiError>,
+    plan: Option<Plan>,
     progress: &'a RefCell<Progress>,
 ) {
     let at = batch.len();
@@ -295,7 +356,7 @@ fn add<'a>(
         Ok(operation) => operation,
         Err(error) => {
             // It touches no item; the key is one that no item has.
-            step(batch, container, &[0], progress, move |_| {
+            step(batch, &container.items, &[0], progress, move |_| {
                 let mut progress = progress.borrow_mut();
                 if progress.skips() { progress.skip(index) } else { progress.refuse(index, Slot::Refused(error)) }
             });
@@ -307,13 +368,20 @@ fn add<'a>(
         _ => None,
     };
     let (own_key, moves) = (key.clone(), moved_to.is_some());
-    step(batch, container, &key, progress, move |document| {
+    let planned = plan.as_ref().map(|plan| (plan.expected, plan.is_taken));
+    step(batch, &container.items, &key, progress, move |document| {
         let mut progress = progress.borrow_mut();
         if progress.skips() {
             return progress.skip(index);
         }
         let current = document.map(Version::of);
+        if planned.is_some_and(|(expected, _)| expected != current.as_ref().map(|version| version.etag)) {
+            return progress.outdated();
+        }
         match (judge(action, created, current.as_ref()), current) {
+            (Ok(Verdict::Put(..)), _) if planned.is_some_and(|(_, is_taken)| is_taken) => {
+                progress.refuse(index, Slot::Refused(unique::conflict()))
+            }
             (Ok(Verdict::Put(_, body)), _) if moves => {
                 progress.slots[index] = Slot::Moving(body);
                 Ok(Change::Keep)
@@ -343,7 +411,7 @@ fn add<'a>(
         // The new id is written before the old one is deleted, so that a refusal here leaves the old one alone.
         let at = batch.len();
         let target = new_key.clone();
-        step(batch, container, &target, progress, move |document| {
+        step(batch, &container.items, &target, progress, move |document| {
             let mut progress = progress.borrow_mut();
             let slot = std::mem::replace(&mut progress.slots[index], Slot::Waiting);
             let Slot::Moving(body) = slot else {
@@ -358,9 +426,44 @@ fn add<'a>(
                 None => Ok(progress.wrote(index, new_key, StatusCode::OK, body, at)),
             }
         });
-        step(batch, container, &key, progress, move |_| {
+        step(batch, &container.items, &key, progress, move |_| {
             let progress = progress.borrow();
             Ok(if matches!(progress.slots[index], Slot::Wrote { .. }) { Change::Delete } else { Change::Keep })
+        });
+    }
+    if let (Some(plan), Some(unique)) = (plan, &container.unique) {
+        add_guards(batch, &unique.guards, index, plan, progress);
+    }
+}
+
+/// Adds what an operation does to the guards of unique keys, once it has written or deleted its item.
+fn add_guards<'a>(
+    batch: &mut WriteBatch<'a>,
+    guards: &Collection,
+    index: usize,
+    plan: Plan,
+    progress: &'a RefCell<Progress>,
+) {
+    let Plan { before, after, release, hold, .. } = plan;
+    let owners = Rc::new((before, after));
+    for guard in release {
+        let owners = Rc::clone(&owners);
+        step(batch, guards, &guard, progress, move |document| {
+            let is_done = matches!(progress.borrow().slots[index], Slot::Wrote { .. } | Slot::Deleted);
+            let is_own = document.is_some_and(|document| document.body == owners.0);
+            Ok(if is_done && is_own { Change::Delete } else { Change::Keep })
+        });
+    }
+    for guard in hold {
+        let owners = Rc::clone(&owners);
+        step(batch, guards, &guard, progress, move |document| {
+            let mut progress = progress.borrow_mut();
+            let Slot::Wrote { ttl, .. } = progress.slots[index] else { return Ok(Change::Keep) };
+            match document {
+                Some(taken) if taken.body != owners.0 && taken.body != owners.1 => progress.outdated(),
+                // A guard lives as long as its item, so it is written with every version.
+                _ => Ok(Change::PutWith(owners.1.clone(), PutOptions::default().document_ttl(ttl))),
+            }
         });
     }
 }
@@ -382,7 +485,7 @@ pub(crate) fn outcomes(slots: Vec<Slot>, version: impl Fn(Bytes, usize) -> Optio
     let lost =
         || Outcome::Refused(ApiError::new(Kind::InternalServerError, "the store reported no version for a write"));
     let outcome = |slot| match slot {
-        Slot::Wrote { status, body, at } => {
+        Slot::Wrote { status, body, at, .. } => {
             version(body, at).map_or_else(lost, |version| Outcome::Item(status, version))
         }
         Slot::ReadWritten { body, at } => {
@@ -440,7 +543,7 @@ mod tests {
         assert_eq!(delete, [[404; 4], [204, 204, 204, 412]]);
         let read = statuses(|if_none_match| Action::Read { if_none_match });
         assert_eq!(read, [[404; 4], [200, 304, 304, 200]]);
-        let patch = statuses(|if_match| Action::Patch { if_match, apply: Box::new(|_| Ok(NewBody::default())) });
+        let patch = statuses(|if_match| Action::Patch { if_match, apply: Rc::new(|_| Ok(NewBody::default())) });
         assert_eq!(patch, [[404; 4], [200, 200, 200, 412]]);
     }
 

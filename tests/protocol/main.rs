@@ -18,3 +18,4 @@ mod sdk;
 mod served;
 mod support;
 mod ttl;
+mod unique;

@@ -5,6 +5,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use etagdb_server::{Config, Server, Signer};
@@ -128,6 +130,26 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.ask_to_stop();
+    }
+}
+
+/// The time at the start of the test, and the seconds that have been let pass since.
+#[derive(Clone)]
+pub(crate) struct Clock(SystemTime, Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        Clock(SystemTime::now(), Arc::default())
+    }
+
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.1.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl etagdb::Clock for Clock {
+    fn now(&self) -> SystemTime {
+        self.0 + Duration::from_secs(self.1.load(Ordering::SeqCst))
     }
 }
 

@@ -1,35 +1,11 @@
 //! Time to live over HTTP: a container's `defaultTtl` and an item's `ttl`, by a clock that the tests turn.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
-
 use serde_json::{Value, json};
 
-use crate::support::{Client, Host};
+use crate::support::{Client, Clock, Host};
 
 const ITEMS: &str = "/dbs/d/colls/c/docs";
 const KEY: (&str, &str) = ("x-ms-documentdb-partitionkey", "[\"p\"]");
-
-/// The time at the start of the test, and the seconds that have been let pass since.
-#[derive(Clone)]
-struct Clock(SystemTime, Arc<AtomicU64>);
-
-impl Clock {
-    fn new() -> Clock {
-        Clock(SystemTime::now(), Arc::default())
-    }
-
-    fn pass(&self, seconds: u64) {
-        self.1.fetch_add(seconds, Ordering::SeqCst);
-    }
-}
-
-impl etagdb::Clock for Clock {
-    fn now(&self) -> SystemTime {
-        self.0 + Duration::from_secs(self.1.load(Ordering::SeqCst))
-    }
-}
 
 fn definition(default: Option<i64>) -> Value {
     let mut definition = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
