@@ -16,12 +16,13 @@ use serde_json::Value;
 
 use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
-use crate::config::ServeError;
+use crate::chaos::Fault;
+use crate::config::{Config, ServeError};
 use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
-use crate::{as_of, batch, changes, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -121,6 +122,12 @@ impl From<ApiError> for Reply {
         if let Some(methods) = error.allow {
             reply = reply.header("allow", methods);
         }
+        if let Some(fault) = error.fault {
+            reply = reply.header(chaos::HEADER, &fault.to_string());
+            if let Fault::Refuse(_, Some(wait)) = *fault {
+                reply = reply.header("x-ms-retry-after-ms", &wait.as_millis().to_string());
+            }
+        }
         match error.etag {
             Some(etag) => reply.etag(etag),
             None => reply,
@@ -135,6 +142,10 @@ pub(crate) struct Service {
     pub(crate) catalog: Catalog,
     idempotency: Idempotency,
     key: MasterKey,
+    /// How clients reach this server: `http` or `https`.
+    scheme: &'static str,
+    /// Whether conditions are those of RFC 9110.
+    pub(crate) strict: bool,
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
     /// Answers by the first digit of their status.
@@ -142,10 +153,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn open(store: Store, key: MasterKey, open_metrics: bool) -> Result<Service, ServeError> {
+    pub(crate) fn open(store: Store, key: MasterKey, config: &Config) -> Result<Service, ServeError> {
         let catalog = Catalog::open(&store)?;
         let idempotency = Idempotency::open(&store, unix_ms())?;
-        Ok(Service { store, catalog, idempotency, key, open_metrics, answers: Default::default() })
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let open_metrics = config.listen.ip().is_loopback();
+        let strict = config.strict;
+        Ok(Service { store, catalog, idempotency, key, scheme, strict, open_metrics, answers: Default::default() })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
@@ -239,7 +253,7 @@ impl Service {
             Route::Account => match *method {
                 Method::GET => {
                     let authority = headers::authority(parts).unwrap_or("localhost");
-                    Ok(Reply::value(StatusCode::OK, &wire::account(authority)))
+                    Ok(Reply::value(StatusCode::OK, &wire::account(self.scheme, authority)))
                 }
                 _ => Err(headers::wrong_method(method, "GET")),
             },
