@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::batch_request::{self, BatchAction, BatchOperation, BatchResult};
 use crate::catalog::Container;
 use crate::headers::{Condition, Headers};
+use crate::idempotency::Guard;
 use crate::item_key;
 use crate::items::{self, Item};
 use crate::operations::{self, Action, Mode, Operation, Outcome};
@@ -17,6 +18,7 @@ use crate::partition_key::{self, PartitionKey};
 use crate::patch::Patch;
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
+use crate::strict::Conditions;
 use crate::wire;
 
 pub(crate) fn run(
@@ -24,6 +26,7 @@ pub(crate) fn run(
     container: &Container,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let requested = batch_request::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let sent = headers.partition_key()?;
@@ -37,15 +40,12 @@ pub(crate) fn run(
         (false, false) => Mode::UntilRefused,
     };
     let operations =
-        requested.into_iter().map(|operation| prepare(service, container, sent.as_ref(), operation)).collect();
-    let ran = operations::run(&service.store, container, operations, mode)?;
+        requested.into_iter().map(|operation| conditioned(service, container, sent.as_ref(), operation)).collect();
+    let ran = operations::run(&service.store, container, operations, mode, guard)?;
 
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
-    let results: Vec<BatchResult> = ran
-        .outcomes
-        .into_iter()
-        .map(|outcome| result(container, outcome, headers.wants_minimal()))
-        .collect::<Result<_, _>>()?;
+    let results: Vec<BatchResult> =
+        ran.outcomes.into_iter().map(|outcome| result(container, outcome, headers)).collect::<Result<_, _>>()?;
     let body = serde_json::to_vec(&results).map_err(|error| {
         ApiError::new(Kind::InternalServerError, format!("the answer could not be written: {error}"))
     })?;
@@ -53,7 +53,23 @@ pub(crate) fn run(
     let last = service.store.last_commit();
     // A batch is one event to its readers: its place in the container's order is that of its first write.
     let (lsn, seen) = ran.commits.unwrap_or((last, last));
-    Ok(Reply::json(status, body).container(container, lsn, seen))
+    Ok(Reply::json(status, body).container(container, lsn, seen).recalled(ran.recalled))
+}
+
+/// Turns an operation as it was sent into one that can be run, under the conditions of RFC 9110 where those count.
+fn conditioned<'a>(
+    service: &Service,
+    container: &'a Container,
+    sent: Option<&PartitionKey>,
+    requested: BatchOperation,
+) -> Result<Operation<'a>, ApiError> {
+    if !service.strict {
+        return prepare(service, container, sent, requested);
+    }
+    let conditions = Conditions::of_operation(requested.if_match.as_deref(), requested.if_none_match.as_deref())?;
+    let mut operation = prepare(service, container, sent, requested)?;
+    operation.action = operation.action.strictly(conditions);
+    Ok(operation)
 }
 
 /// Turns an operation as it was sent into one that can be run.
@@ -114,7 +130,7 @@ fn prepare<'a>(
 }
 
 /// One entry of the answer.
-fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<BatchResult, ApiError> {
+fn result(container: &Container, outcome: Outcome, headers: Headers<'_>) -> Result<BatchResult, ApiError> {
     let mut result = BatchResult {
         status_code: StatusCode::FAILED_DEPENDENCY.as_u16(),
         sub_status_code: None,
@@ -127,7 +143,7 @@ fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<Batc
         Outcome::Item(status, version) => {
             result.status_code = status.as_u16();
             result.e_tag = Some(wire::quoted(version.etag));
-            if !minimal {
+            if !headers.wants_minimal() {
                 result.resource_body = Some(raw(version.render(container))?);
             }
         }
@@ -140,7 +156,11 @@ fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<Batc
             result.status_code = error.kind.status().as_u16();
             result.sub_status_code = (error.substatus != 0).then_some(error.substatus);
             result.e_tag = error.etag.map(wire::quoted);
-            result.resource_body = Some(raw(error.body())?);
+            let body = match error.current.as_ref().filter(|_| headers.wants_representation()) {
+                Some(current) => error.body_showing(&current.render(container)),
+                None => error.body(),
+            };
+            result.resource_body = Some(raw(body)?);
         }
         Outcome::Dependent => {}
     }

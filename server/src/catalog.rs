@@ -1,6 +1,6 @@
 //! The list of databases, containers and offers: stored as documents, and kept in memory for every request's look-up.
 //!
-//! Owns the collections `sys/*` and the names of the collections that hold items, `docs/<container rid>`. Nothing else
+//! Owns the collections `sys/*`; what a container has in the store is opened by `contents`. Nothing else
 //! writes them, and nothing is changed in memory before its batch is durable, so memory and disk agree by construction.
 //!
 //! # What a crash leaves
@@ -20,15 +20,16 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ServeError;
+use crate::contents::Contents;
 use crate::headers::Throughput;
+use crate::key_ranges::{self, KeyRanges};
 use crate::metadata::{self, ContainerDefinition};
 use crate::offers::{Offer, StoredOffer};
 use crate::rid::{ContainerRid, DatabaseRid, OfferRid};
 use crate::routes::ContainerPath;
 use crate::status::{ApiError, Kind, OWNER_NOT_FOUND};
+use crate::unique::UniqueKeys;
 
-/// Item collections begin with this.
-const ITEMS_PREFIX: &str = "docs/";
 /// The one document in `sys/counters`.
 const COUNTERS_ID: &str = "rids";
 /// Container rids have 31 bits for their number.
@@ -51,9 +52,11 @@ pub(crate) struct Database {
 pub(crate) struct Container {
     pub(crate) rid: ContainerRid,
     pub(crate) definition: ContainerDefinition,
+    pub(crate) ranges: KeyRanges,
     pub(crate) etag: Etag,
     pub(crate) ts: u64,
     pub(crate) items: Collection,
+    pub(crate) unique: Option<Arc<UniqueKeys>>,
     /// `dbs/<rid>/colls/<rid>/`
     pub(crate) self_link: String,
     /// `dbs/<name>/colls/<name>`
@@ -73,6 +76,14 @@ struct StoredContainer {
     database: u32,
     rid: u32,
     definition: ContainerDefinition,
+    /// How many partition key ranges it has.
+    #[serde(default = "one")]
+    ranges: u32,
+}
+
+/// Containers that were made before there could be several ranges have one.
+fn one() -> u32 {
+    1
 }
 
 /// The numbers to be given out next.
@@ -134,9 +145,10 @@ impl Catalog {
             let Some(entry) = state.databases.get(&stored.database) else {
                 return Err(ServeError::Metadata(format!("container {rid} belongs to no database")));
             };
-            let items = store.collection(&items_name(rid))?;
+            let contents = Contents::open(store, rid, &stored.definition)?;
             let version = (document.etag, document.time_ms / 1000);
-            let container = Container::new(&entry.database, rid, stored.definition, version, items);
+            let ranges = KeyRanges::new(&stored.definition.partition_key, stored.ranges);
+            let container = Container::new(&entry.database, rid, stored.definition, ranges, version, contents);
             state.insert_container(Arc::new(container));
         }
         for document in documents(&offers)? {
@@ -144,9 +156,9 @@ impl Catalog {
             state.offers.insert(stored.rid, Arc::new(Offer::new(stored, document.etag, document.time_ms / 1000)));
         }
         let known: Vec<String> =
-            state.databases.values().flat_map(|entry| entry.containers.values()).map(|c| items_name(c.rid)).collect();
+            state.databases.values().flat_map(|entry| entry.containers.values()).map(|c| c.rid.to_string()).collect();
         for name in store.collections() {
-            if name.starts_with(ITEMS_PREFIX) && !known.contains(&name) {
+            if Contents::owner(&name).is_some_and(|owner| !known.iter().any(|rid| rid == owner)) {
                 tracing::info!(collection = %name, "dropping items of a container that was half made or half deleted");
                 store.drop_collection(&name)?;
             }
@@ -303,12 +315,19 @@ impl Catalog {
         next.container = following(next.container, NUMBERS_MAX)?;
         let throughput = throughput.or((!shared).then_some(Throughput::Fixed(400)));
         let offer = throughput
-            .map(|throughput| new_offer(&mut next, self_link(rid), rid.to_string(), &throughput))
+            .as_ref()
+            .map(|throughput| new_offer(&mut next, self_link(rid), rid.to_string(), throughput))
             .transpose()?;
 
-        let items = self.store.collection(&items_name(rid))?;
+        let count = match &throughput {
+            Some(throughput) => key_ranges::count_for(crate::offers::most(throughput)?),
+            // It shares what its database has.
+            None => 1,
+        };
+        let ranges = KeyRanges::new(&definition.partition_key, count);
+        let contents = Contents::open(&self.store, rid, &definition)?;
         let mut batch = self.store.batch();
-        let stored = StoredContainer { database: rid.database, rid: rid.container, definition };
+        let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         batch.put(&self.containers, number_key(&[rid.database, rid.container]), encode(&stored)?, Precondition::Absent);
         self.put_counters_and_offer(&mut batch, *next, offer.as_ref())?;
         let written = match batch.commit() {
@@ -318,7 +337,8 @@ impl Catalog {
                 return Err(error.into());
             }
         };
-        let container = Arc::new(Container::new(&database, rid, stored.definition, version(written.first())?, items));
+        let version = version(written.first())?;
+        let container = Arc::new(Container::new(&database, rid, stored.definition, ranges, version, contents));
         let mut state = self.state.write();
         state.insert_container(Arc::clone(&container));
         state.insert_offer(offer, &written);
@@ -332,7 +352,9 @@ impl Catalog {
         let database = self.database(&path.database)?;
         let definition = metadata::container_replacement(body, &current.definition)?;
         let rid = current.rid;
-        let stored = StoredContainer { database: rid.database, rid: rid.container, definition };
+        let count = u32::try_from(current.ranges.len()).map_err(|_| internal("a container has too many ranges"))?;
+        let ranges = KeyRanges::new(&definition.partition_key, count);
+        let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         let mut batch = self.store.batch();
         batch.put(
             &self.containers,
@@ -342,8 +364,12 @@ impl Catalog {
         );
         let written = batch.commit()?;
         let version = version(written.first())?;
-        let container = Arc::new(Container::new(&database, rid, stored.definition, version, current.items.clone()));
+        let contents = Contents { items: current.items.clone(), unique: current.unique.clone() };
+        let definition = stored.definition.clone();
+        let container = Arc::new(Container::new(&database, rid, definition, ranges, version, contents.clone()));
         self.state.write().insert_container(Arc::clone(&container));
+        // After a crash in between, the next start does this.
+        contents.settle(&stored.definition)?;
         Ok(container)
     }
 
@@ -412,7 +438,7 @@ impl Catalog {
 
     /// Nothing names these items any more, so a failure costs space until the next start and nothing else.
     fn drop_items(&self, rid: ContainerRid) {
-        if let Err(error) = self.store.drop_collection(&items_name(rid)) {
+        if let Err(error) = Contents::drop(&self.store, rid) {
             tracing::warn!(%error, container = %rid, "the items of a deleted container are still on disk");
         }
     }
@@ -463,11 +489,12 @@ impl Container {
         database: &Database,
         rid: ContainerRid,
         definition: ContainerDefinition,
+        ranges: KeyRanges,
         (etag, ts): (Etag, u64),
-        items: Collection,
+        Contents { items, unique }: Contents,
     ) -> Container {
         let name_link = format!("dbs/{}/colls/{}", database.id, definition.id);
-        Container { rid, definition, etag, ts, items, self_link: self_link(rid), name_link }
+        Container { rid, definition, ranges, etag, ts, items, unique, self_link: self_link(rid), name_link }
     }
 
     /// The items as of commit `seq`; `None` when that state is gone: dropped by retention, or lost to a restore.
@@ -483,10 +510,6 @@ impl Container {
 
 fn self_link(rid: ContainerRid) -> String {
     format!("dbs/{}/colls/{rid}/", rid.database_rid())
-}
-
-fn items_name(rid: ContainerRid) -> String {
-    format!("{ITEMS_PREFIX}{rid}")
 }
 
 fn no_database(name: &str) -> ApiError {

@@ -18,6 +18,8 @@ const TRUE: u8 = 0x03;
 const NUMBER: u8 = 0x05;
 const STRING: u8 = 0x08;
 
+/// The greatest V2 hash.
+const V2_MAX: u128 = u128::MAX >> 2;
 /// V1 looks at this many UTF-16 units of a string.
 const V1_UNITS: usize = 100;
 /// V1 ends strings of up to this many bytes with a zero; of longer ones it writes one byte more, and no zero.
@@ -68,6 +70,23 @@ pub(crate) fn write_hierarchical(components: &[Component], out: &mut Vec<u8>) {
     for component in components {
         write_v2(std::slice::from_ref(component), out);
     }
+}
+
+/// Appends the effective partition key that lies at `index` of `count` equal parts of what V1 hashes to.
+pub(crate) fn write_v1_share(index: u32, count: u32, out: &mut Vec<u8>) {
+    let share = u64::from(u32::MAX) * u64::from(index) / u64::from(count.max(1));
+    // A share is below the whole, which is a u32.
+    write_v1_number(share as f64, out);
+}
+
+/// Appends the effective partition key that lies at `index` of `count` equal parts of what V2 hashes to, and of what the
+/// first component of a hierarchical key does.
+pub(crate) fn write_v2_share(index: u32, count: u32, out: &mut Vec<u8>) {
+    let count = u128::from(count.max(1));
+    // Dividing first keeps the product within 128 bits.
+    let (quotient, rest) = (V2_MAX / count, V2_MAX % count);
+    let share = quotient * u128::from(index) + rest * u128::from(index) / count;
+    out.extend_from_slice(&share.to_be_bytes());
 }
 
 fn write_for_hash(component: &Component, out: &mut Vec<u8>) {

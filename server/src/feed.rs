@@ -9,6 +9,7 @@ use bytes::Bytes;
 use etagdb::{Document, ScanRange, Snapshot};
 use http::StatusCode;
 
+use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
 use crate::headers::{Headers, PAGE_ITEMS_DEFAULT, Scope};
@@ -18,14 +19,14 @@ use crate::status::ApiError;
 use crate::wire::{self, Version};
 
 /// A page ends when it holds this many bytes, whatever its number of items.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A page ends after this long, full or not, so that no request reads a large container to its end.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A feed of items.
 pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
     headers.check_session(service.store.last_commit())?;
-    let range = range(container, &headers.scope()?)?;
+    let range = range(container, &headers.scope(container)?)?;
     let mut walk = Walk::begin(service, container, headers, range, b"feed")?;
     let mut page = Page::new(headers)?;
     walk.run(|document, _| {
@@ -35,16 +36,18 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
     Ok(page.reply(service, container, "Documents", walk.continuation()))
 }
 
-/// The partition key ranges: the one there is, then 304 for ever, which is how SDKs learn that they have seen all.
+/// The partition key ranges: all there are, then 304 for ever, which is how SDKs learn that they have seen all.
 pub(crate) fn key_ranges(service: &Service, container: &Container, headers: Headers<'_>) -> Reply {
     let etag = wire::key_ranges_etag(container);
     let last = service.store.last_commit();
     let reply = if headers.if_none_match_text() == Some(etag.as_bytes()) {
         Reply::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let ranges = [wire::key_range(container).to_string().into_bytes()];
+        let ranges: Vec<Vec<u8>> = (0..container.ranges.len())
+            .map(|number| wire::key_range(container, number).to_string().into_bytes())
+            .collect();
         Reply::json(StatusCode::OK, wire::feed(&container.rid.to_string(), "PartitionKeyRanges", &ranges))
-            .header("x-ms-item-count", "1")
+            .header("x-ms-item-count", &ranges.len().to_string())
     };
     reply.header("etag", &etag).container(container, last, last)
 }
@@ -105,7 +108,7 @@ impl<'a> Walk<'a> {
         let what = [container.rid.to_string().as_bytes(), b"\0", what, b"\0", format!("{range:?}").as_bytes()].concat();
         let token = headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
         let (snapshot, place) = match token {
-            None => (service.store.snapshot(), Place::default()),
+            None => (as_of::snapshot(service, headers)?, Place::default()),
             Some(Token { seq, position: Position::Document(place) }) => {
                 match container.snapshot_at(&service.store, seq)? {
                     Some(snapshot) => (snapshot, place),
@@ -169,13 +172,12 @@ pub(crate) struct Page {
     items: Vec<Vec<u8>>,
     bytes: usize,
     items_max: usize,
-    more: bool,
 }
 
 impl Page {
     pub(crate) fn new(headers: Headers<'_>) -> Result<Page, ApiError> {
         let items_max = headers.page_items()?.unwrap_or(PAGE_ITEMS_DEFAULT);
-        Ok(Page { items: Vec::new(), bytes: 0, items_max, more: false })
+        Ok(Page { items: Vec::new(), bytes: 0, items_max })
     }
 
     pub(crate) fn push(&mut self, item: Vec<u8>) {
@@ -190,15 +192,6 @@ impl Page {
     /// Most items on the page.
     pub(crate) fn items_max(&self) -> usize {
         self.items_max
-    }
-
-    /// Notes that something did not fit.
-    pub(crate) fn note_more(&mut self) {
-        self.more = true;
-    }
-
-    pub(crate) fn has_more(&self) -> bool {
-        self.more
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -2,15 +2,16 @@
 //!
 //! Owns every request header name but those of the signature. It never looks at a body or at the store.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use etagdb::{CommitSeq, Etag, Precondition};
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::catalog::Container;
 use crate::item_key;
 use crate::partition_key::{self, PartitionKey};
 use crate::rid::ContainerRid;
-use crate::status::{ApiError, COLLECTION_RID_MISMATCH, Kind, SESSION_NOT_AVAILABLE};
+use crate::status::{ApiError, COLLECTION_RID_MISMATCH, KEY_RANGE_GONE, Kind, SESSION_NOT_AVAILABLE};
 
 /// Most documents on one page when the client leaves the choice to the server.
 pub(crate) const PAGE_ITEMS_DEFAULT: usize = 1000;
@@ -20,6 +21,9 @@ const PAGE_ITEMS_MAX: i64 = 10_000;
 const PARTITION_KEY: &str = "x-ms-documentdb-partitionkey";
 const PARTITION_KEY_RANGE: &str = "x-ms-documentdb-partitionkeyrangeid";
 const SESSION_TOKEN: &str = "x-ms-session-token";
+
+/// Storage keys: from the first on and up to the second, if there is an end.
+type KeyBounds = (Vec<u8>, Option<Vec<u8>>);
 
 /// The headers of one request.
 #[derive(Debug, Clone, Copy)]
@@ -123,12 +127,28 @@ impl<'a> Headers<'a> {
 
     /// `Prefer: return=minimal`: answer a write without its body.
     pub(crate) fn wants_minimal(self) -> bool {
-        self.0.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| {
-                let mut sides = part.splitn(2, '=').map(str::trim);
-                sides.next().is_some_and(|name| name.eq_ignore_ascii_case("return"))
-                    && sides.next().is_some_and(|value| value.trim_matches('"').eq_ignore_ascii_case("minimal"))
-            })
+        self.preference("return").is_some_and(|value| value.eq_ignore_ascii_case("minimal"))
+    }
+
+    /// `Prefer: return=representation`: answer a 409 or 412 with the version that is there. Writes always are answered
+    /// with what was written.
+    pub(crate) fn wants_representation(self) -> bool {
+        self.preference("return").is_some_and(|value| value.eq_ignore_ascii_case("representation"))
+    }
+
+    /// `Prefer: wait=SECONDS`: how long the client would rather wait than be told that there is nothing (RFC 7240,
+    /// section 4.3). A preference that makes no sense is no preference.
+    pub(crate) fn preferred_wait(self) -> Option<Duration> {
+        self.preference("wait").and_then(|value| value.parse().ok()).map(Duration::from_secs)
+    }
+
+    /// The value of a preference; the first counts if there are several.
+    fn preference(self, wanted: &str) -> Option<&'a str> {
+        let values = self.0.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).find_map(|part| {
+            // What follows a semicolon are parameters of the preference.
+            let (name, value) = part.split(';').next()?.split_once('=')?;
+            name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
         })
     }
 
@@ -190,29 +210,68 @@ impl<'a> Headers<'a> {
     }
 
     /// What part of a container a feed or query is about.
-    pub(crate) fn scope(self) -> Result<Scope, ApiError> {
-        if let Some(key) = self.partition_key()? {
-            return Ok(Scope::Key(key));
-        }
-        let (start, end) = (self.text("x-ms-start-epk")?, self.text("x-ms-end-epk")?);
-        if start.is_some() || end.is_some() {
-            let (start, end) =
-                item_key::epk_bounds_from_hex(start.unwrap_or(""), end.unwrap_or("FF")).map_err(|error| {
-                    ApiError::bad_request(format!("The effective partition key range is invalid: {error}"))
-                })?;
-            return Ok(Scope::Range { start, end });
-        }
-        let routed = match self.text(PARTITION_KEY_RANGE)? {
-            // The one range a container has.
-            Some("0") => true,
-            Some(other) => {
-                return Err(ApiError::bad_request(format!(
-                    "There is no partition key range {other:?}; the container has one, \"0\"."
-                )));
+    pub(crate) fn scope(self, container: &Container) -> Result<Scope, ApiError> {
+        let definition = &container.definition.partition_key;
+        let named = self.key_range(container)?;
+        // A container with one range has nothing outside of it.
+        let within = named.filter(|_| container.ranges.len() > 1).map(|number| container.ranges.bounds(number));
+        let (start, end) = match (self.partition_key()?, within) {
+            // Items of the first part of a hierarchical key can lie in several ranges, and each is asked for its own.
+            (Some(key), Some(within)) if definition.is_prefix(&key) => {
+                let (start, end) = item_key::epk_range(definition, &key);
+                intersection((start, Some(end)), within)
             }
-            None => self.flag("x-ms-documentdb-query-enablecrosspartition"),
+            (Some(key), _) => return Ok(Scope::Key(key)),
+            (None, within) => match (self.effective_keys()?, within) {
+                (Some(keys), Some(within)) => intersection(keys, within),
+                (Some(range), None) | (None, Some(range)) => range,
+                (None, None) => {
+                    let routed = named.is_some() || self.flag("x-ms-documentdb-query-enablecrosspartition");
+                    return Ok(Scope::Everything { routed });
+                }
+            },
         };
-        Ok(Scope::Everything { routed })
+        Ok(Scope::Range { start, end })
+    }
+
+    /// The storage keys between the effective partition keys that the client gave, if it gave any.
+    fn effective_keys(self) -> Result<Option<KeyBounds>, ApiError> {
+        let (start, end) = (self.text("x-ms-start-epk")?, self.text("x-ms-end-epk")?);
+        if start.is_none() && end.is_none() {
+            return Ok(None);
+        }
+        item_key::epk_bounds_from_hex(start.unwrap_or(""), end.unwrap_or("FF"))
+            .map(Some)
+            .map_err(|error| ApiError::bad_request(format!("The effective partition key range is invalid: {error}")))
+    }
+
+    /// The number of the partition key range that the client named.
+    fn key_range(self, container: &Container) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.text(PARTITION_KEY_RANGE)? else { return Ok(None) };
+        // Some clients put the container's rid and a comma before the id.
+        let id = text.rsplit_once(',').map_or(text, |(_, id)| id);
+        match container.ranges.numbered(id) {
+            Some(number) => Ok(Some(number)),
+            // This is how the service says that a client's list of ranges is out of date: it reads the list again.
+            None => Err(ApiError::new(
+                Kind::Gone,
+                format!("There is no partition key range {text:?}; the container has {}.", container.ranges.len()),
+            )
+            .substatus(KEY_RANGE_GONE)),
+        }
+    }
+
+    /// The number of the one partition key range that a request is about, as far as its headers tell.
+    pub(crate) fn range_number(self, container: &Container) -> Option<usize> {
+        if container.ranges.len() == 1 {
+            return Some(0);
+        }
+        if let Ok(Some(number)) = self.key_range(container) {
+            return Some(number);
+        }
+        let definition = &container.definition.partition_key;
+        let key = self.partition_key().ok()?.filter(|key| key.0.is_empty() || definition.is_full(key))?;
+        Some(container.ranges.number_of(&item_key::partition_prefix(definition, &key)))
     }
 
     /// Refuses a request meant for an earlier container of the same name.
@@ -277,6 +336,18 @@ impl<'a> Headers<'a> {
 pub(crate) enum Throughput {
     Fixed(u64),
     Autoscale(serde_json::Value),
+}
+
+/// The storage keys that two ranges of them have in common.
+fn intersection(one: KeyBounds, other: KeyBounds) -> KeyBounds {
+    let start = one.0.max(other.0);
+    let end = match (one.1, other.1) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    // Nothing in common is a range that ends where it starts.
+    let end = end.map(|end| end.max(start.clone()));
+    (start, end)
 }
 
 /// The sequence in one part of a session token: `range:version#sequence` with anything after a further `#`, or the

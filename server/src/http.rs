@@ -1,7 +1,7 @@
 //! The listener: connections, their limits and time-outs, and graceful shutdown.
 //!
-//! Owns everything between a socket and a whole request: HTTP/1.1 and prior-knowledge HTTP/2 on one clear-text port,
-//! bounded heads, bodies, connections and waiting. It knows nothing of Cosmos; a request that got through is handed to
+//! Owns everything between a socket and a whole request: HTTP/1.1 and HTTP/2 on one port, in clear text
+//! (HTTP/2 by prior knowledge) or over TLS (by ALPN), bounded heads, bodies, connections and waiting. It knows nothing of Cosmos; a request that got through is handed to
 //! `service.rs`, on a thread that may block, because the store waits for the disk.
 
 use std::convert::Infallible;
@@ -18,16 +18,23 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncWriteExt;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::chaos;
+use crate::chaos::{Dice, Fault};
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
-use crate::connection::{Activity, Watched};
+use crate::connection::{Abrupt, Activity, Busy, Watched};
+use crate::headers::Headers;
 use crate::routes::Route;
-use crate::service::{Reply, Service};
+use crate::service::{Reply, Service, Wait};
 use crate::status::{ApiError, Kind};
+use crate::tls::Tls;
 
 /// Longest request head, in bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -53,6 +60,8 @@ pub struct Server {
 struct Shared {
     service: Service,
     config: Config,
+    tls: Option<Arc<ServerConfig>>,
+    dice: Option<Dice>,
     requests: Semaphore,
 }
 
@@ -65,14 +74,17 @@ impl Server {
     /// [`ServeError::Metadata`] when the store cannot be read, [`ServeError::Listen`] when the address cannot be bound.
     pub async fn bind(store: etagdb::Store, config: Config) -> Result<Server, ServeError> {
         let key = config.validate()?;
-        let open_metrics = config.listen.ip().is_loopback();
-        let service = tokio::task::spawn_blocking(move || Service::open(store, key, open_metrics))
-            .await
-            .map_err(|error| ServeError::Metadata(format!("reading it did not finish: {error}")))??;
+        let (service, tls, config) = tokio::task::spawn_blocking(move || {
+            let tls = config.tls.as_ref().map(Tls::prepare).transpose()?;
+            Ok::<_, ServeError>((Service::open(store, key, &config)?, tls, config))
+        })
+        .await
+        .map_err(|error| ServeError::Metadata(format!("reading it did not finish: {error}")))??;
         let listener = TcpListener::bind(config.listen).await.map_err(ServeError::Listen)?;
         let address = listener.local_addr().map_err(ServeError::Listen)?;
+        let dice = config.chaos.clone().map(Dice::new);
         let requests = Semaphore::new(config.requests_max);
-        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, requests }) })
+        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, dice, requests }) })
     }
 
     /// The address that is listened on, with the port that was picked if 0 was asked for.
@@ -101,7 +113,7 @@ impl Server {
                         connections.spawn(refuse(stream));
                     }
                     Ok((stream, _)) => {
-                        connections.spawn(serve(stream, Arc::clone(&self.shared), stopped.clone()));
+                        connections.spawn(greet(stream, Arc::clone(&self.shared), stopped.clone()));
                     }
                     Err(error) => {
                         // Out of file descriptors, or a peer that gave up early: neither ends the server, but the
@@ -135,21 +147,65 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Tells a connection beyond the limit why it is closed.
-async fn refuse(mut stream: TcpStream) {
-    let body = r#"{"code":"ServiceUnavailable","message":"The server has as many connections open as it takes."}"#;
-    let text = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
-         close\r\n\r\n{body}",
-        body.len()
-    );
-    // The peer may not read it; nothing depends on that.
-    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
+async fn refuse(stream: TcpStream) {
+    let message = "The server has as many connections open as it takes.";
+    tell(stream, "503 Service Unavailable", "ServiceUnavailable", message).await;
 }
 
-/// Serves one connection to its end.
-async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+/// Answers in clear text whatever was asked, and closes the connection.
+async fn tell(mut stream: TcpStream, status: &str, code: &str, message: &str) {
+    let body = format!(r#"{{"code":"{code}","message":"{message}"}}"#);
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let telling = async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        // A socket that is closed with bytes unread takes back what was written.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    // The peer may not read it; nothing depends on that.
+    let _ = tokio::time::timeout(Duration::from_secs(1), telling).await;
+}
+
+/// Takes a new connection: through the TLS handshake first, if there is one.
+async fn greet(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     // Answers are small and complete: waiting to fill a segment would only add latency.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = &shared.tls else {
+        return serve(stream, Arc::clone(&shared), stopped).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(shared.config.header_timeout, shake_hands(stream, Arc::clone(tls))) => shaken,
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    match shaken {
+        Ok(Ok(Some(stream))) => serve(stream, Arc::clone(&shared), stopped).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake given up"),
+    }
+}
+
+/// The handshake; `None` for a client that spoke no TLS and was told so.
+async fn shake_hands(stream: TcpStream, tls: Arc<ServerConfig>) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    // A handshake begins with 22; a letter begins a method.
+    if first[0].is_ascii_uppercase() {
+        tell(stream, "400 Bad Request", "BadRequest", "This port speaks TLS: the address begins with https://.").await;
+        return Ok(None);
+    }
+    TlsAcceptor::from(tls).accept(stream).await.map(Some)
+}
+
+async fn serve<S>(stream: S, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Abrupt + Unpin + Send + 'static,
+{
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -168,10 +224,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Recei
 
     let service = {
         let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
+        let stopped = stopped.clone();
         service_fn(move |request| {
-            let (shared, busy) = (Arc::clone(&shared), Activity::begin(&activity));
+            let (shared, busy, stopped) = (Arc::clone(&shared), Activity::begin(&activity), stopped.clone());
             async move {
-                let response = answer(&shared, request).await;
+                let response = answer(&shared, &busy, request, stopped).await;
                 drop(busy);
                 Ok::<_, Infallible>(response)
             }
@@ -195,6 +252,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Recei
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = activity.is_cut() => return,
             _ = watch.tick() => {
                 if activity.expired(shared.config.header_timeout, shared.config.idle_timeout) {
                     return;
@@ -205,14 +263,26 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Recei
 }
 
 /// Answers one request.
-async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+async fn answer(
+    shared: &Arc<Shared>,
+    busy: &Busy,
+    request: hyper::Request<Incoming>,
+    stopped: watch::Receiver<bool>,
+) -> hyper::Response<Full<Bytes>> {
     let (parts, mut body) = request.into_parts();
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
         .unwrap_or_else(|_| Err(ApiError::new(Kind::InternalServerError, "the request could not be examined")));
-    let (route, permit) = match admitted {
-        Ok(route) => match shared.requests.acquire().await {
-            Ok(permit) => (route, permit),
+    let admitted = match (admitted, &shared.dice) {
+        (Ok(route), Some(dice)) => match inject(dice, &route, &parts, busy).await {
+            Ok(fault) => Ok((route, fault)),
+            Err(error) => Err(error),
+        },
+        (admitted, _) => admitted.map(|route| (route, None)),
+    };
+    let (route, fault, permit) = match admitted {
+        Ok((route, fault)) => match shared.requests.acquire().await {
+            Ok(permit) => (route, fault, permit),
             Err(_) => {
                 return respond(
                     shared.service.refuse(&parts, ApiError::new(Kind::ServiceUnavailable, "the server is stopping")),
@@ -248,25 +318,98 @@ async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hype
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
-    let reply = execute(shared, route, parts, body).await;
-    drop(permit);
-    respond(reply, false)
+    let reply = carry_out(shared, Request { route, parts, body }, permit, stopped).await;
+    match fault {
+        Some(Fault::Drop) => busy.cut().await,
+        Some(fault) => respond(reply.header(chaos::HEADER, &fault.to_string()), false),
+        None => respond(reply, false),
+    }
 }
 
-/// Runs the request where blocking is allowed, and turns a panic into an answer.
-async fn execute(shared: &Arc<Shared>, route: Route, parts: http::request::Parts, body: Bytes) -> Reply {
+/// Does what the dice say before a request is carried out, and returns what is left to do afterwards.
+async fn inject(
+    dice: &Dice,
+    route: &Route,
+    parts: &http::request::Parts,
+    busy: &Busy,
+) -> Result<Option<Fault>, ApiError> {
+    let Some(fault) = dice.fault(route, Headers(&parts.headers))? else { return Ok(None) };
+    tracing::debug!(%fault, "fault injected");
+    match fault {
+        Fault::Refuse(..) => fault.refusal().map_or(Ok(None), Err),
+        Fault::Delay(time) => {
+            tokio::time::sleep(time).await;
+            Ok(Some(fault))
+        }
+        Fault::Reset => busy.cut().await,
+        Fault::Drop => Ok(Some(fault)),
+    }
+}
+
+/// Carries a request out, and waits if its answer is to wait.
+async fn carry_out(
+    shared: &Arc<Shared>,
+    request: Request,
+    permit: SemaphorePermit<'_>,
+    stopped: watch::Receiver<bool>,
+) -> Reply {
     // Most reads are of something in memory, and going to another thread costs more than answering them. After a panic
     // the request takes the long way, which answers for it.
-    let in_memory = catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(&route, &parts)));
+    let in_memory = catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(&request.route, &request.parts)));
     if let Ok(Some(reply)) = in_memory {
         return reply;
     }
-    let worker = Arc::clone(shared);
-    let done = tokio::task::spawn_blocking(move || worker.service.execute(&route, &parts, &body)).await;
-    done.unwrap_or_else(|error| {
+    let request = Arc::new(request);
+    let reply = execute(shared, &request).await;
+    drop(permit);
+    if reply.wait.is_some() { held_back(shared, request, reply, stopped).await } else { reply }
+}
+
+/// A request, whole.
+struct Request {
+    route: Route,
+    parts: http::request::Parts,
+    body: Bytes,
+}
+
+/// Runs the request where blocking is allowed, and turns a panic into an answer.
+async fn execute(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
+    let (worker, request) = (Arc::clone(shared), Arc::clone(request));
+    let run = move || worker.service.execute(&request.route, &request.parts, &request.body);
+    tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request ended by a panic");
         ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own").into()
     })
+}
+
+/// Holds back the answer that nothing is new until something is, the time is over, or the server stops.
+async fn held_back(
+    shared: &Arc<Shared>,
+    mut request: Arc<Request>,
+    mut reply: Reply,
+    mut stopped: watch::Receiver<bool>,
+) -> Reply {
+    let mut until = None;
+    while let Some(Wait { ready, time }) = reply.wait.take() {
+        let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + time);
+        let is_ready = tokio::select! {
+            woken = tokio::time::timeout_at(until, ready) => matches!(woken, Ok(Ok(()))),
+            _ = stopped.wait_for(|stopped| *stopped) => false,
+        };
+        if !is_ready {
+            break;
+        }
+        let Ok(_permit) = shared.requests.acquire().await else { break };
+        // What the client has seen by now, as it would say itself: "from now on" must not begin anew.
+        match (Arc::get_mut(&mut request), reply.headers.get(http::header::ETAG)) {
+            (Some(request), Some(position)) => {
+                request.parts.headers.insert(http::header::IF_NONE_MATCH, position.clone());
+            }
+            _ => break,
+        }
+        reply = execute(shared, &request).await;
+    }
+    reply
 }
 
 /// Why a body was not taken.

@@ -38,6 +38,18 @@ pub(crate) fn item_key(definition: &PartitionKeyDefinition, key: &PartitionKey, 
     out
 }
 
+/// The beginning of a storage key that all items of its partition key share.
+pub(crate) fn partition_of_key(key: &[u8]) -> &[u8] {
+    let length = key.iter().rposition(|&byte| byte == SEPARATOR).map_or(0, |separator| separator + 1);
+    key.get(..length).unwrap_or_default()
+}
+
+/// Reads the item id back out of a storage key: what follows the last separator.
+pub(crate) fn id_of_key(key: &[u8]) -> Option<&str> {
+    let separator = key.iter().rposition(|&byte| byte == SEPARATOR)?;
+    std::str::from_utf8(key.get(separator + 1..)?).ok()
+}
+
 /// Returns the storage keys, from the first on and up to the second, of all items whose partition keys begin with `prefix`.
 pub(crate) fn epk_range(definition: &PartitionKeyDefinition, prefix: &PartitionKey) -> (Vec<u8>, Vec<u8>) {
     if prefix.0.is_empty() {
@@ -67,6 +79,11 @@ pub(crate) fn epk_bounds_from_hex(min: &str, max: &str) -> Result<(Vec<u8>, Opti
         ))),
         _ => Ok((start, end)),
     }
+}
+
+/// Returns the first storage key at or after an effective partition key, the empty one included.
+pub(crate) fn epk_start(epk: &[u8]) -> Vec<u8> {
+    if epk.is_empty() { vec![NO_COMPONENTS] } else { [&[COMPONENTS], epk].concat() }
 }
 
 fn epk_prefix(definition: &PartitionKeyDefinition, key: &PartitionKey) -> Vec<u8> {
@@ -132,12 +149,6 @@ mod tests {
             definition.write_epk(&key.0, &mut out);
         }
         out
-    }
-
-    /// Reads the item id back out of a storage key: what follows the last separator.
-    fn id_of_key(key: &[u8]) -> Option<&str> {
-        let separator = key.iter().rposition(|&byte| byte == SEPARATOR)?;
-        std::str::from_utf8(&key[separator + 1..]).ok()
     }
 
     #[test]

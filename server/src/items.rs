@@ -3,24 +3,31 @@
 //! Owns the way from headers and a body to an [`Operation`], and from its outcome to an answer. What an operation is
 //! allowed to do is `operations`' business.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
-use etagdb::{Change, CommitSeq, ScanRange};
+use etagdb::{CommitSeq, ScanRange};
 use http::StatusCode;
 use serde_json::json;
+use serde_json::value::RawValue;
 
+use crate::as_of;
 use crate::binary_json;
 use crate::catalog::Container;
 use crate::config::BODY_BYTES_MAX;
 use crate::document::{self, Body};
 use crate::headers::{Condition, Headers};
+use crate::idempotency::Guard;
 use crate::item_key;
-use crate::operations::{self, Action, Mode, Operation, Outcome};
+use crate::operations::{self, Action, Mode, NewBody, Operation, Outcome};
 use crate::partition_key::{self, Component, PartitionKey, PartitionKeyDefinition};
 use crate::patch::Patch;
 use crate::query;
 use crate::rid::DocumentRid;
 use crate::service::{Reply, Service, container_reply};
 use crate::status::{ApiError, Kind};
+use crate::strict::Conditions;
+use crate::ttl;
 use crate::wire::{self, Version};
 
 /// Most items deleted in one step of a delete by partition key.
@@ -31,6 +38,7 @@ pub(crate) fn create(
     container: &Container,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
@@ -40,7 +48,7 @@ pub(crate) fn create(
     } else {
         Action::Create { body: item.stored }
     };
-    write(service, container, headers, Operation { key, created: None, action })
+    write(service, container, headers, Operation { key, created: None, action }, guard)
 }
 
 pub(crate) fn read(
@@ -53,7 +61,13 @@ pub(crate) fn read(
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Read { if_none_match: headers.if_none_match() };
     let operation = address(service, container, &key, id, action)?;
-    let version = container.items.get(&operation.key)?.as_ref().map(Version::of);
+    if as_of::asks_for_versions(headers) {
+        return as_of::versions(service, container, headers, &operation);
+    }
+    let version = match as_of::requested(headers)? {
+        Some(as_of) => as_of::version(container, &operation.key, as_of)?,
+        None => container.items.get(&operation.key)?.as_ref().map(Version::of),
+    };
     read_found(service, container, headers, operation, version)
 }
 
@@ -66,8 +80,8 @@ pub(crate) fn read_in_memory(
 ) -> Option<Reply> {
     headers.check_session(service.store.last_commit()).ok()?;
     let key = addressed_key(container, headers.partition_key().ok()?).ok()?;
-    // Finding an item by its rid takes a search.
-    if id.parse::<DocumentRid>().is_ok() {
+    // Finding an item by its rid takes a search, and the past is on disk.
+    if as_of::refuse(headers, "").is_err() || id.parse::<DocumentRid>().is_ok() {
         return None;
     }
     let key = item_key::item_key(&container.definition.partition_key, &key, id);
@@ -83,8 +97,9 @@ fn read_found(
     operation: Operation<'_>,
     version: Option<Version>,
 ) -> Result<Reply, ApiError> {
-    let mut outcome = operations::read(operation, version);
-    if let Outcome::Item(_, version) = &outcome
+    let mut outcome = operations::read(conditioned(service, headers, operation)?, version);
+    if !service.strict
+        && let Outcome::Item(_, version) = &outcome
         && headers.if_none_match_text().is_none()
         && let Some(since) = headers.if_modified_since()
         && let Ok(since) = since.duration_since(std::time::UNIX_EPOCH)
@@ -103,6 +118,7 @@ pub(crate) fn replace(
     id: &str,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
@@ -112,7 +128,7 @@ pub(crate) fn replace(
     if let Action::Replace { moved_to, .. } = &mut operation.action {
         *moved_to = (new_key != operation.key).then_some(new_key);
     }
-    write(service, container, headers, operation)
+    write(service, container, headers, operation, guard)
 }
 
 pub(crate) fn patch(
@@ -121,12 +137,13 @@ pub(crate) fn patch(
     id: &str,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let patch = Patch::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let action = patch_action(container, patch, headers.if_match())?;
     let operation = address(service, container, &key, id, action)?;
-    write(service, container, headers, operation)
+    write(service, container, headers, operation, guard)
 }
 
 /// The action of a patch, with its condition understood now and judged when the item is at hand.
@@ -146,7 +163,7 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
             let item = serde_json::from_slice(&version.render(container)).map_err(unreadable)?;
             let holds = condition.matches(&item).map_err(|error| ApiError::bad_request(error.to_string()))?;
             if !holds {
-                return Err(ApiError::precondition(Some(version.etag)));
+                return Err(ApiError::precondition(Some(version.etag)).showing(version));
             }
         }
         let stored = serde_json::from_slice(&version.body).map_err(unreadable)?;
@@ -162,9 +179,9 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
         if before.id != after.id || before.extract(definition)? != after.extract(definition)? {
             return Err(ApiError::bad_request("A patch cannot change the item's 'id' or its partition key."));
         }
-        Ok(patched)
+        Ok(NewBody { bytes: patched, ttl: after.stored.ttl })
     };
-    Ok(Action::Patch { if_match, apply: Box::new(apply) })
+    Ok(Action::Patch { if_match, apply: Rc::new(apply) })
 }
 
 pub(crate) fn delete(
@@ -172,11 +189,12 @@ pub(crate) fn delete(
     container: &Container,
     id: &str,
     headers: Headers<'_>,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Delete { if_match: headers.if_match() };
     let operation = address(service, container, &key, id, action)?;
-    write(service, container, headers, operation)
+    write(service, container, headers, operation, guard)
 }
 
 /// Deletes every item of one partition key, a bounded number in each step: the service does this in the background, and
@@ -190,17 +208,14 @@ pub(crate) fn delete_partition(
     let prefix = item_key::partition_prefix(&container.definition.partition_key, &key);
     let mut range = ScanRange::prefix(&prefix);
     loop {
-        let mut ids = Vec::new();
+        let mut keys = Vec::new();
         for row in container.items.scan(&range)?.take(DELETES_PER_STEP) {
-            ids.push(row?.0);
+            keys.push(row?.0.to_vec());
         }
-        let Some(last) = ids.last() else { break };
+        let Some(last) = keys.last() else { break };
         range = ScanRange::prefix(&prefix).after(last);
-        let mut batch = service.store.batch();
-        for id in &ids {
-            batch.update(&container.items, id, |_| Ok(Change::Delete));
-        }
-        batch.commit()?;
+        let delete = |key| Ok(Operation { key, created: None, action: Action::Delete { if_match: Condition::None } });
+        operations::run(&service.store, container, keys.into_iter().map(delete).collect(), Mode::EachAlone, None)?;
     }
     let last = service.store.last_commit();
     Ok(Reply::empty(StatusCode::OK).container(container, last, last))
@@ -213,19 +228,26 @@ pub(crate) fn describe(service: &Service, container: &Container, headers: Header
     let quota = headers.flag("x-ms-documentdb-populatequotainfo");
     if statistics || quota {
         // Only counting says how many there are, so this reads the whole container; clients ask for it by hand.
-        let (mut count, mut bytes) = (0u64, 0u64);
+        let mut ranges = vec![(0u64, 0u64); container.ranges.len()];
         for row in service.store.snapshot().scan(&container.items, &ScanRange::all())? {
             let (key, document) = row?;
-            count += 1;
-            bytes += (key.len() + document.body.len()) as u64;
+            if let Some((count, bytes)) = ranges.get_mut(container.ranges.number_of(&key)) {
+                *count += 1;
+                *bytes += (key.len() + document.body.len()) as u64;
+            }
         }
-        let kib = bytes.div_ceil(1024);
         if statistics {
+            let of_range = |(number, (count, bytes)): (usize, &(u64, u64))| {
+                let (id, kib) = (number.to_string(), bytes.div_ceil(1024));
+                json!({ "id": id, "sizeInKB": kib, "documentCount": count, "partitionKeys": [] })
+            };
             let mut value = wire::container(container);
-            value["statistics"] = json!([{ "id": "0", "sizeInKB": kib, "documentCount": count, "partitionKeys": [] }]);
+            value["statistics"] = ranges.iter().enumerate().map(of_range).collect();
             reply.body = value.to_string().into();
         }
         if quota {
+            let (count, bytes) = ranges.iter().fold((0, 0), |all, range| (all.0 + range.0, all.1 + range.1));
+            let kib = bytes.div_ceil(1024);
             let usage = format!("documentSize={kib};documentsSize={kib};documentsCount={count};collectionSize={kib};");
             reply = reply.header("x-ms-resource-usage", &usage);
         }
@@ -237,7 +259,7 @@ pub(crate) fn describe(service: &Service, container: &Container, headers: Header
 pub(crate) struct Item {
     body: Body,
     pub(crate) id: String,
-    pub(crate) stored: Vec<u8>,
+    pub(crate) stored: NewBody,
 }
 
 impl Item {
@@ -264,11 +286,9 @@ impl Item {
             ));
         }
         document::validate_id(&id).map_err(|error| invalid(&error))?;
-        if let Some(ttl) = body.get("ttl") {
-            check_ttl(ttl.get())?;
-        }
-        let stored = body.stored();
-        if stored.len() > BODY_BYTES_MAX {
+        let ttl = ttl::of_item(body.get("ttl").map(RawValue::get))?;
+        let stored = NewBody { bytes: body.stored(), ttl };
+        if stored.bytes.len() > BODY_BYTES_MAX {
             return Err(ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"));
         }
         Ok(Item { body, id, stored })
@@ -295,17 +315,6 @@ impl Item {
         }
         let detail = format!("The request says {}, the item says {}.", sent.to_header(), own.to_header());
         Err(ApiError::partition_key(&detail))
-    }
-}
-
-/// `-1` or a positive number of seconds. Checked and stored with the item; nothing expires yet.
-fn check_ttl(text: &str) -> Result<(), ApiError> {
-    match text.parse::<i32>() {
-        Ok(ttl) if ttl == -1 || ttl > 0 => Ok(()),
-        _ => Err(ApiError::bad_request(format!(
-            "The input ttl {} is invalid. Ensure to provide a nonzero positive integer or -1.",
-            text.chars().take(40).collect::<String>()
-        ))),
     }
 }
 
@@ -352,17 +361,31 @@ pub(crate) fn address<'a>(
     Ok(named)
 }
 
+/// The operation under the conditions of its request, where they are those of RFC 9110.
+fn conditioned<'a>(
+    service: &Service,
+    headers: Headers<'_>,
+    mut operation: Operation<'a>,
+) -> Result<Operation<'a>, ApiError> {
+    if service.strict {
+        operation.action = operation.action.strictly(Conditions::of_request(headers)?);
+    }
+    Ok(operation)
+}
+
 /// Runs one write and answers it.
 fn write(
     service: &Service,
     container: &Container,
     headers: Headers<'_>,
     operation: Operation<'_>,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
-    let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing)?;
+    let operation = conditioned(service, headers, operation)?;
+    let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing, guard)?;
     let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
     let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);
-    answer(container, outcome, last, last, headers.wants_minimal())
+    Ok(answer(container, outcome, last, last, headers.wants_minimal())?.recalled(ran.recalled))
 }
 
 /// The answer to one operation.
@@ -396,23 +419,6 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ttl_is_minus_one_or_positive() {
-        for (text, good) in [
-            ("-1", true),
-            ("1", true),
-            ("2147483647", true),
-            ("0", false),
-            ("-10", false),
-            ("null", false),
-            ("\"5\"", false),
-            ("1.5", false),
-            ("2147483648", false),
-        ] {
-            assert_eq!(check_ttl(text).is_ok(), good, "{text}");
-        }
-    }
 
     #[test]
     fn an_item_needs_a_string_id() {

@@ -13,25 +13,30 @@
 //! # }
 //! ```
 //!
-//! What this crate is not: it runs no stored procedures, triggers or user-defined functions, has no users and
-//! permissions, and expires nothing by `ttl` yet (the setting is checked, stored and read back).
+//! What this crate is not: it runs no stored procedures, triggers or user-defined functions, and has no users and
+//! permissions.
 
+mod as_of;
 mod auth;
 mod batch;
 mod batch_request;
 mod binary_json;
 mod catalog;
 mod changes;
+mod chaos;
 mod config;
 mod connection;
+mod contents;
 mod continuation;
 mod document;
 mod epk;
 mod feed;
 mod headers;
 mod http;
+mod idempotency;
 mod item_key;
 mod items;
+mod key_ranges;
 mod local;
 mod metadata;
 mod offers;
@@ -45,9 +50,15 @@ mod routes;
 mod service;
 mod signer;
 mod status;
+mod strict;
+mod tls;
+mod ttl;
+mod unique;
 mod wire;
 
 pub use crate::http::Server;
+pub use chaos::{Chaos, ParseChaosError};
 pub use config::{Config, ServeError};
 pub use local::{ImportError, LocalContainer, Upserted};
 pub use signer::Signer;
+pub use tls::Tls;

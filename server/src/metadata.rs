@@ -2,12 +2,19 @@
 //!
 //! Owns the defaults the service fills in and the refusals of what this server cannot keep. It writes nothing.
 
+use std::time::Duration;
+
+use etagdb::Retention;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::partition_key::PartitionKeyDefinition;
 use crate::status::ApiError;
+use crate::ttl;
+use crate::unique;
 
+/// For how many minutes the store keeps what items were, unless it is told otherwise.
+const RETENTION_MINUTES_DEFAULT: u64 = 10;
 /// Most characters in the id of a database or container.
 const ID_CHARACTERS_MAX: usize = 255;
 
@@ -20,11 +27,14 @@ pub(crate) struct ContainerDefinition {
     pub(crate) indexing_policy: Value,
     pub(crate) conflict_resolution_policy: Value,
     pub(crate) geospatial_config: Value,
-    /// Seconds after which items expire; checked, kept and read back, but not acted on yet.
+    /// Seconds after which items expire; see `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) default_ttl: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unique_key_policy: Option<Value>,
+    /// How long the change feed with all versions and deletes must be kept, in minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) change_feed_policy: Option<Value>,
 }
 
 /// Reads the id of a new database.
@@ -52,8 +62,9 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
             || json!({"mode": "LastWriterWins", "conflictResolutionPath": "/_ts", "conflictResolutionProcedure": ""}),
         ),
         geospatial_config: given(&mut object, "geospatialConfig").unwrap_or_else(|| json!({"type": "Geography"})),
-        default_ttl: default_ttl(object.get("defaultTtl"))?,
-        unique_key_policy: given(&mut object, "uniqueKeyPolicy"),
+        default_ttl: ttl::container_default(object.get("defaultTtl"))?,
+        unique_key_policy: unique_key_policy(given(&mut object, "uniqueKeyPolicy"))?,
+        change_feed_policy: change_feed_policy(given(&mut object, "changeFeedPolicy"))?,
     })
 }
 
@@ -72,11 +83,15 @@ pub(crate) fn container_replacement(
     if !replacement.partition_key.paths().eq(current.partition_key.paths()) {
         return Err(ApiError::bad_request("The container's partition key paths cannot change."));
     }
-    if replacement.unique_key_policy != current.unique_key_policy {
+    if replacement.unique_key_policy.is_some() && replacement.unique_key_policy != current.unique_key_policy {
         return Err(ApiError::bad_request("The container's unique keys cannot change."));
     }
-    // A client that leaves the version out means the one there is.
-    Ok(ContainerDefinition { partition_key: current.partition_key.clone(), ..replacement })
+    // A client that leaves the version or the unique keys out means those there are.
+    Ok(ContainerDefinition {
+        partition_key: current.partition_key.clone(),
+        unique_key_policy: current.unique_key_policy.clone(),
+        ..replacement
+    })
 }
 
 /// Refuses more paths than the kind of key has, in the words that clients look for.
@@ -130,10 +145,6 @@ fn given(object: &mut Map<String, Value>, name: &str) -> Option<Value> {
 /// A setting that would be stored and then not kept is refused: a client that reads it back would trust it.
 fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     let asks = |name: &str| object.get(name).filter(|value| !value.is_null());
-    let keys = asks("uniqueKeyPolicy").and_then(|policy| policy.get("uniqueKeys"));
-    if keys.is_some_and(|keys| keys.as_array().is_none_or(|keys| !keys.is_empty())) {
-        return Err(ApiError::bad_request("Unique keys are not supported: 'uniqueKeyPolicy' must hold no keys."));
-    }
     if asks("computedProperties").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
         return Err(ApiError::bad_request(
             "Computed properties are not supported: 'computedProperties' must be empty.",
@@ -142,13 +153,7 @@ fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     if asks("analyticalStorageTtl").is_some_and(|ttl| ttl.as_i64() != Some(0)) {
         return Err(ApiError::bad_request("There is no analytical store: 'analyticalStorageTtl' must be absent or 0."));
     }
-    for name in [
-        "vectorEmbeddingPolicy",
-        "fullTextPolicy",
-        "changeFeedPolicy",
-        "clientEncryptionPolicy",
-        "materializedViewDefinition",
-    ] {
+    for name in ["vectorEmbeddingPolicy", "fullTextPolicy", "clientEncryptionPolicy", "materializedViewDefinition"] {
         if asks(name).is_some() {
             return Err(ApiError::bad_request(format!("The container property '{name}' is not supported.")));
         }
@@ -156,16 +161,32 @@ fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// `-1` keeps items for ever unless they say otherwise; a positive number is their life in seconds.
-fn default_ttl(value: Option<&Value>) -> Result<Option<i64>, ApiError> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_i64() {
-            Some(ttl) if ttl == -1 || (ttl > 0 && ttl <= i64::from(i32::MAX)) => Ok(Some(ttl)),
-            _ => Err(ApiError::bad_request(format!(
-                "The value {value} of 'defaultTtl' is invalid: it must be -1 or a positive 32-bit integer."
-            ))),
-        },
+/// A policy that makes sense is kept as it was written.
+fn unique_key_policy(given: Option<Value>) -> Result<Option<Value>, ApiError> {
+    unique::parse(given.as_ref())?;
+    Ok(given)
+}
+
+/// How long superseded versions and deletes are kept: as the change feed policy asks, and never less than by default,
+/// because pages of feeds and queries are read at one commit too.
+pub(crate) fn retention(definition: &ContainerDefinition) -> Retention {
+    let minutes = definition.change_feed_policy.as_ref().and_then(|policy| policy["retentionDuration"].as_u64());
+    match minutes {
+        Some(minutes) if minutes > RETENTION_MINUTES_DEFAULT => {
+            Retention::age(Duration::from_secs(minutes.saturating_mul(60)))
+        }
+        _ => Retention::default(),
+    }
+}
+
+/// A policy that asks for nothing is none.
+fn change_feed_policy(given: Option<Value>) -> Result<Option<Value>, ApiError> {
+    match given.as_ref().map(|policy| policy["retentionDuration"].as_u64()) {
+        None => Ok(None),
+        Some(Some(_)) => Ok(given),
+        Some(None) => Err(ApiError::bad_request(
+            "The 'changeFeedPolicy' must hold a 'retentionDuration', a whole number of minutes.",
+        )),
     }
 }
 
@@ -245,7 +266,7 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused_by_name() {
         for (extra, name) in [
-            (r#","uniqueKeyPolicy":{"uniqueKeys":[{"paths":["/a"]}]}"#, "uniqueKeyPolicy"),
+            (r#","uniqueKeyPolicy":{"uniqueKeys":[{"paths":["a"]}]}"#, "uniqueKeyPolicy"),
             (r#","computedProperties":[{"name":"a","query":"SELECT VALUE 1"}]"#, "computedProperties"),
             (r#","vectorEmbeddingPolicy":{}"#, "vectorEmbeddingPolicy"),
             (r#","partitionKey":{"paths":["/a","/b"],"kind":"Hash"}"#, "Too many partition key paths"),

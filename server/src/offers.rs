@@ -61,7 +61,7 @@ pub(crate) fn content(throughput: &Throughput) -> Result<Value, ApiError> {
     Ok(match throughput {
         Throughput::Fixed(amount) => json!({ "offerThroughput": amount }),
         Throughput::Autoscale(settings) => {
-            json!({ "offerThroughput": most(settings)? / 10, "offerAutopilotSettings": settings })
+            json!({ "offerThroughput": autoscale_most(settings)? / 10, "offerAutopilotSettings": settings })
         }
     })
 }
@@ -82,8 +82,16 @@ pub(crate) fn replacement(body: &[u8]) -> Result<Value, ApiError> {
     }
 }
 
+/// The most throughput that was asked for.
+pub(crate) fn most(throughput: &Throughput) -> Result<u64, ApiError> {
+    match throughput {
+        Throughput::Fixed(amount) => Ok(*amount),
+        Throughput::Autoscale(settings) => autoscale_most(settings),
+    }
+}
+
 /// The most that an autoscale offer may reach. The service's minimum is kept, so that a mistake shows here too.
-fn most(settings: &Value) -> Result<u64, ApiError> {
+fn autoscale_most(settings: &Value) -> Result<u64, ApiError> {
     let asked = &settings["maxThroughput"];
     asked.as_u64().filter(|most| *most >= AUTOSCALE_MIN).ok_or_else(|| {
         ApiError::bad_request(format!(

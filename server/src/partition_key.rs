@@ -51,7 +51,7 @@ pub(crate) struct PartitionKeyDefinition {
 
 /// One path: as it was written, and the names it passes through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Path {
+pub(crate) struct Path {
     text: String,
     segments: Vec<String>,
 }
@@ -131,6 +131,18 @@ impl PartitionKeyDefinition {
         self.kind == PartitionKeyKind::MultiHash && (1..self.paths.len()).contains(&key.0.len())
     }
 
+    /// The effective partition key at `index` of `count` equal parts of the key space.
+    pub(crate) fn share_of_key_space(&self, index: u32, count: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        match (self.kind, self.version) {
+            (PartitionKeyKind::MultiHash, _) | (PartitionKeyKind::Hash, Some(2)) => {
+                epk::write_v2_share(index, count, &mut out);
+            }
+            (PartitionKeyKind::Hash, _) => epk::write_v1_share(index, count, &mut out),
+        }
+        out
+    }
+
     /// Appends the effective partition key.
     pub(crate) fn write_epk(&self, components: &[Component], out: &mut Vec<u8>) {
         match (self.kind, self.version) {
@@ -142,9 +154,14 @@ impl PartitionKeyDefinition {
 }
 
 impl Path {
+    /// The names that the path passes through.
+    pub(crate) fn segments(&self) -> &[String] {
+        &self.segments
+    }
+
     /// Takes a path apart. A segment may stand in quotes of either kind, and then hold anything, slashes too; what is
     /// between them is the name as it is, backslashes included, because that is how SDKs look it up.
-    fn parse(text: String) -> Result<Path, PartitionKeyError> {
+    pub(crate) fn parse(text: String) -> Result<Path, PartitionKeyError> {
         let refuse = |what: &str| PartitionKeyError(format!("partitionKey: path `{text}` {what}"));
         let mut segments = Vec::new();
         let mut rest = text.as_str();
@@ -242,7 +259,8 @@ pub(crate) fn extract(definition: &PartitionKeyDefinition, body: &Body) -> Resul
     Ok(PartitionKey(components.collect::<Result<_, _>>()?))
 }
 
-fn find<'a>(body: &'a Body, segments: &[String]) -> Option<&'a RawValue> {
+/// The value at the end of a path, if there is one.
+pub(crate) fn find<'a>(body: &'a Body, segments: &[String]) -> Option<&'a RawValue> {
     let (first, rest) = segments.split_first()?;
     let mut value = body.get(first)?;
     for segment in rest {

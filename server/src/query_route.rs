@@ -10,6 +10,7 @@ use etagdb::{CommitSeq, ScanRange};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Position, Token};
 use crate::feed::{self, Page, Walk};
@@ -51,8 +52,16 @@ fn refusal(error: QueryError) -> ApiError {
 }
 
 /// A query plan: send the query as it is. The query is checked all the same, so that a mistake shows here too.
-pub(crate) fn plan(body: &[u8]) -> Result<Reply, ApiError> {
-    parse(body)?;
+///
+/// A client with a plan asks every range and puts the answers one after the other, which is wrong where results depend on
+/// one another. Such queries are answered whole when they are sent without a range.
+pub(crate) fn plan(container: &Container, body: &[u8]) -> Result<Reply, ApiError> {
+    if !parse(body)?.streams() && container.ranges.len() > 1 {
+        return Err(ApiError::bad_request(
+            "There is no plan for a query with ORDER BY, DISTINCT, GROUP BY, TOP, OFFSET or aggregates over several \
+             partition key ranges: send the query without a partition key range, and the server merges.",
+        ));
+    }
     Ok(Reply::value(http::StatusCode::OK, &wire::query_plan()))
 }
 
@@ -64,7 +73,7 @@ pub(crate) fn conflicts(
     body: &[u8],
 ) -> Result<Reply, ApiError> {
     parse(body)?;
-    require_routing(&headers.scope()?)?;
+    require_routing(&headers.scope(container)?)?;
     list(service, "Conflicts", &container.rid.to_string(), headers, Vec::new())
 }
 
@@ -79,7 +88,7 @@ pub(crate) fn items(
     let query = parse(body)?;
     let started = Instant::now();
     let hints = query.key_equality();
-    let mut scope = headers.scope()?;
+    let mut scope = headers.scope(container)?;
     if let (Scope::Everything { .. }, Some(key)) = (&scope, hinted_key(container, &hints)) {
         scope = Scope::Key(key);
     }
@@ -191,7 +200,7 @@ fn gather(
     let what = [container.rid.to_string().as_bytes(), b"\0", body, b"\0", format!("{range:?}").as_bytes()].concat();
     let (offset, seq) = offset(headers, &what)?;
     let snapshot = match seq {
-        None => service.store.snapshot(),
+        None => as_of::snapshot(service, headers)?,
         // Else the present state is the best there is.
         Some(seq) => container.snapshot_at(&service.store, seq)?.unwrap_or_else(|| service.store.snapshot()),
     };

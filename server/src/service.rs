@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use etagdb::{CommitSeq, Etag, Store};
@@ -16,11 +16,13 @@ use serde_json::Value;
 
 use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
-use crate::config::ServeError;
+use crate::chaos::Fault;
+use crate::config::{Config, ServeError};
 use crate::headers::{self, Headers, Throughput};
+use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
-use crate::{batch, changes, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -31,11 +33,22 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Up to which commit an answer about a container's items has seen.
+    seen: Option<CommitSeq>,
+    /// Set when the client would rather wait for another answer.
+    pub(crate) wait: Option<Wait>,
+}
+
+/// How long to wait, and for what, before a request is tried again.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    pub(crate) ready: etagdb::Ready,
+    pub(crate) time: Duration,
 }
 
 impl Reply {
     pub(crate) fn empty(status: StatusCode) -> Reply {
-        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new() }
+        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new(), seen: None, wait: None }
     }
 
     pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
@@ -62,12 +75,32 @@ impl Reply {
     }
 
     /// What every answer about a container's items says: where they are, and up to which commit it has seen.
-    pub(crate) fn container(self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
+    pub(crate) fn container(mut self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
+        self.seen = Some(seen);
         self.header("x-ms-content-path", &container.rid.to_string())
             .header("x-ms-alt-content-path", &container.name_link)
-            .header("x-ms-documentdb-partitionkeyrangeid", "0")
-            .header("x-ms-session-token", &format!("0:0#{seen}"))
             .header("lsn", &lsn.to_string())
+    }
+
+    /// Says which partition key range has been seen up to which commit: the one that the request was about, or all.
+    fn placed(self, container: &Container, number: Option<usize>) -> Reply {
+        let Some(seen) = self.seen else { return self };
+        match number {
+            Some(number) => self
+                .header("x-ms-documentdb-partitionkeyrangeid", &number.to_string())
+                .header("x-ms-session-token", &format!("{number}:0#{seen}")),
+            None => {
+                let tokens: Vec<String> =
+                    (0..container.ranges.len()).map(|number| format!("{number}:0#{seen}")).collect();
+                // Clients look for a range that they know; any will do.
+                self.header("x-ms-documentdb-partitionkeyrangeid", "0").header("x-ms-session-token", &tokens.join(","))
+            }
+        }
+    }
+
+    /// Says that the request had been carried out before.
+    pub(crate) fn recalled(self, recalled: bool) -> Reply {
+        if recalled { self.header("idempotency-replayed", "true") } else { self }
     }
 
     /// `Prefer: return=minimal`: the headers, with nothing behind them.
@@ -89,6 +122,12 @@ impl From<ApiError> for Reply {
         if let Some(methods) = error.allow {
             reply = reply.header("allow", methods);
         }
+        if let Some(fault) = error.fault {
+            reply = reply.header(chaos::HEADER, &fault.to_string());
+            if let Fault::Refuse(_, Some(wait)) = *fault {
+                reply = reply.header("x-ms-retry-after-ms", &wait.as_millis().to_string());
+            }
+        }
         match error.etag {
             Some(etag) => reply.etag(etag),
             None => reply,
@@ -101,7 +140,12 @@ impl From<ApiError> for Reply {
 pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
+    idempotency: Idempotency,
     key: MasterKey,
+    /// How clients reach this server: `http` or `https`.
+    scheme: &'static str,
+    /// Whether conditions are those of RFC 9110.
+    pub(crate) strict: bool,
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
     /// Answers by the first digit of their status.
@@ -109,9 +153,13 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn open(store: Store, key: MasterKey, open_metrics: bool) -> Result<Service, ServeError> {
+    pub(crate) fn open(store: Store, key: MasterKey, config: &Config) -> Result<Service, ServeError> {
         let catalog = Catalog::open(&store)?;
-        Ok(Service { store, catalog, key, open_metrics, answers: Default::default() })
+        let idempotency = Idempotency::open(&store, unix_ms())?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let open_metrics = config.listen.ip().is_loopback();
+        let strict = config.strict;
+        Ok(Service { store, catalog, idempotency, key, scheme, strict, open_metrics, answers: Default::default() })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
@@ -171,6 +219,7 @@ impl Service {
         let container = self.catalog.container(path).ok()?;
         headers.check_container(container.rid).ok()?;
         let reply = items::read_in_memory(self, &container, id, headers)?;
+        let reply = reply.placed(&container, headers.range_number(&container));
         Some(self.finish(parts, reply))
     }
 
@@ -183,6 +232,9 @@ impl Service {
         if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             reply = reply.minimal(true);
         }
+        if reply.seen.is_some() && parts.method == Method::GET && reply.status.as_u16() < 400 {
+            reply = reply.header("content-location", parts.uri.path());
+        }
         let activity = Headers(&parts.headers).activity_id().unwrap_or_else(uuid::Uuid::new_v4);
         reply
             .header("x-ms-activity-id", &activity.to_string())
@@ -193,11 +245,15 @@ impl Service {
     fn dispatch(&self, route: &Route, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
         let headers = Headers(&parts.headers);
         let method = &parts.method;
+        let of_items = matches!(route, Route::Container(_, part) if *part != Part::Itself);
+        if !of_items && *method != Method::GET && !headers.is_query() {
+            idempotency::refuse(headers)?;
+        }
         match route {
             Route::Account => match *method {
                 Method::GET => {
                     let authority = headers::authority(parts).unwrap_or("localhost");
-                    Ok(Reply::value(StatusCode::OK, &wire::account(authority)))
+                    Ok(Reply::value(StatusCode::OK, &wire::account(self.scheme, authority)))
                 }
                 _ => Err(headers::wrong_method(method, "GET")),
             },
@@ -306,7 +362,8 @@ impl Service {
         let container = self.catalog.container(path)?;
         headers.check_container(container.rid)?;
         let reply = self.part(method, &container, part, headers, body);
-        reply.or_else(|error| self.about_container(&container, error))
+        let reply = reply.or_else(|error| self.about_container(&container, headers, error))?;
+        Ok(reply.placed(&container, headers.range_number(&container)))
     }
 
     fn part(
@@ -317,23 +374,43 @@ impl Service {
         headers: Headers<'_>,
         body: &Bytes,
     ) -> Result<Reply, ApiError> {
+        let reads = match part {
+            Part::Items => (*method == Method::GET && !headers.is_change_feed()) || headers.is_query(),
+            Part::Item(_) => *method == Method::GET,
+            _ => false,
+        };
+        if !reads {
+            as_of::refuse(headers, "writes, change feeds and lists")?;
+        }
+        let writes = *method != Method::GET && !headers.is_query() && !headers.is_query_plan();
+        let guard = match part {
+            Part::Items | Part::Item(_) if writes => {
+                self.idempotency.guard(container, method, part, headers, body, unix_ms())?
+            }
+            _ if writes => {
+                idempotency::refuse(headers)?;
+                None
+            }
+            _ => None,
+        };
+        let guard = guard.as_ref();
         match part {
             Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
             Part::Items => match *method {
                 Method::GET if headers.is_change_feed() => changes::read(self, container, headers),
                 Method::GET => feed::read(self, container, headers),
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
-                Method::POST if headers.is_query_plan() => query_route::plan(body),
+                Method::POST if headers.is_query_plan() => query_route::plan(container, body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
-                Method::POST if headers.is_batch() => batch::run(self, container, headers, body),
-                Method::POST => items::create(self, container, headers, body),
+                Method::POST if headers.is_batch() => batch::run(self, container, headers, body, guard),
+                Method::POST => items::create(self, container, headers, body, guard),
                 _ => Err(headers::wrong_method(method, "GET, POST")),
             },
             Part::Item(id) => match *method {
                 Method::GET => items::read(self, container, id, headers),
-                Method::PUT => items::replace(self, container, id, headers, body),
-                Method::PATCH => items::patch(self, container, id, headers, body),
-                Method::DELETE => items::delete(self, container, id, headers),
+                Method::PUT => items::replace(self, container, id, headers, body, guard),
+                Method::PATCH => items::patch(self, container, id, headers, body, guard),
+                Method::DELETE => items::delete(self, container, id, headers, guard),
                 _ => Err(headers::wrong_method(method, "GET, PUT, PATCH, DELETE")),
             },
             Part::Ranges => match *method {
@@ -361,13 +438,25 @@ impl Service {
 
     /// Completes an error of an operation inside a container: clients read their session from refusals too. The store's
     /// complaint about a dropped collection becomes what it means, a container that was deleted meanwhile.
-    fn about_container(&self, container: &Container, error: ApiError) -> Result<Reply, ApiError> {
+    fn about_container(
+        &self,
+        container: &Container,
+        headers: Headers<'_>,
+        mut error: ApiError,
+    ) -> Result<Reply, ApiError> {
         if !self.catalog.still_has(container.rid) {
             let gone = format!("Resource Not Found. The container {:?} was deleted.", container.definition.id);
             return Err(ApiError::not_found(gone).substatus(crate::status::OWNER_NOT_FOUND));
         }
         let last = self.store.last_commit();
-        Ok(Reply::from(error).container(container, last, last))
+        let shown = error.current.take().filter(|_| headers.wants_representation());
+        let body = shown.map(|current| error.body_showing(&current.render(container)));
+        let mut reply = Reply::from(error).container(container, last, last);
+        if let Some(body) = body {
+            reply.body = body.into();
+            reply = reply.header("preference-applied", "return=representation");
+        }
+        Ok(reply)
     }
 
     fn offers(&self, method: &Method, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {
@@ -413,6 +502,12 @@ impl Service {
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
         reply
     }
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A container asked for as such is missing itself, not the owner of something.

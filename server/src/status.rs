@@ -10,8 +10,12 @@
 //! | 405 | `MethodNotAllowed` | the route exists, the method does not |
 //! | 408 | `RequestTimeout` | the body did not arrive in time; or a write whose outcome is unknown, because its sync failed: Cosmos clients read 408 on a write as "perhaps done" and do not repeat it blindly |
 //! | 409 | `Conflict` | the id is taken |
+//! | 410 | `Gone` | sub-status 1002: no such partition key range |
 //! | 412 | `PreconditionFailed` | an etag or a patch condition does not hold |
 //! | 413 | `RequestEntityTooLarge` | more than 2 MiB |
+//! | 422 | `UnprocessableEntity` | an `Idempotency-Key` that was used for another request |
+//! | 429 | `TooManyRequests` | by fault injection only |
+//! | 449 | `RetryWith` | by fault injection only |
 //! | 500 | `InternalServerError` | damaged data, a failing disk, or an error of ours |
 //! | 501 | `NotImplemented` | a feature this server leaves out on purpose |
 //! | 503 | `ServiceUnavailable` | the store takes no writes until it is reopened; reads go on |
@@ -19,18 +23,33 @@
 
 use etagdb::{Error, Etag};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::chaos::Fault;
+use crate::wire::Version;
 
 /// The partition key contradicts the container or the item.
 pub(crate) const PARTITION_KEY_MISMATCH: u32 = 1001;
 /// The session token is ahead of this store.
 pub(crate) const SESSION_NOT_AVAILABLE: u32 = 1002;
+/// The partition key range that the client named does not exist.
+pub(crate) const KEY_RANGE_GONE: u32 = 1002;
 /// The container of an item operation does not exist.
 pub(crate) const OWNER_NOT_FOUND: u32 = 1003;
 /// The container was deleted and made anew since the client learned its rid.
 pub(crate) const COLLECTION_RID_MISMATCH: u32 = 1024;
 
+/// The client has used up its throughput.
+pub(crate) const REQUEST_RATE_TOO_LARGE: u32 = 3200;
+
+/// Not of the registry, and the service's own: try again.
+const RETRY_WITH: StatusCode = match StatusCode::from_u16(449) {
+    Ok(status) => status,
+    Err(_) => StatusCode::TOO_MANY_REQUESTS,
+};
+
 /// What kind of answer an error is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     BadRequest,
     Unauthorized,
@@ -38,9 +57,13 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
+    Gone,
     PreconditionFailed,
     RequestEntityTooLarge,
+    UnprocessableEntity,
+    TooManyRequests,
     InternalServerError,
+    RetryWith,
     NotImplemented,
     ServiceUnavailable,
     InsufficientStorage,
@@ -56,8 +79,12 @@ impl Kind {
             Kind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Kind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
             Kind::Conflict => (StatusCode::CONFLICT, "Conflict"),
+            Kind::Gone => (StatusCode::GONE, "Gone"),
             Kind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
             Kind::RequestEntityTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Kind::UnprocessableEntity => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity"),
+            Kind::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Kind::RetryWith => (RETRY_WITH, "RetryWith"),
             Kind::InternalServerError => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Kind::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
@@ -82,13 +109,18 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// The etag of the version that is there instead, for 409 and 412.
     pub(crate) etag: Option<Etag>,
+    /// That version itself, for clients that ask to see it. It may be missing where the etag is not.
+    pub(crate) current: Option<Box<Version>>,
     /// What the `allow` header says, for 405.
     pub(crate) allow: Option<&'static str>,
+    /// The injected fault that this is. Boxed, as it is rare and errors are passed around by value.
+    pub(crate) fault: Option<Box<Fault>>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> ApiError {
-        ApiError { kind, substatus: 0, message: message.into(), etag: None, allow: None }
+        let message = message.into();
+        ApiError { kind, substatus: 0, message, etag: None, current: None, allow: None, fault: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
@@ -134,6 +166,12 @@ impl ApiError {
         self
     }
 
+    /// Keeps the version that is there, for clients that ask to see it. One that does not exist yet is not shown.
+    pub(crate) fn showing(mut self, current: &Version) -> ApiError {
+        self.current = (current.etag != Etag::NEVER).then(|| Box::new(current.clone()));
+        self
+    }
+
     pub(crate) fn allow(mut self, methods: &'static str) -> ApiError {
         self.allow = Some(methods);
         self
@@ -142,6 +180,16 @@ impl ApiError {
     /// The body: always JSON, always with a `message` that is a string, because clients read that field unasked.
     pub(crate) fn body(&self) -> Vec<u8> {
         serde_json::json!({ "code": self.kind.code(), "message": self.message }).to_string().into_bytes()
+    }
+
+    /// The body with the version that is there, as a client sees it, in a further member, `current`.
+    pub(crate) fn body_showing(&self, current: &[u8]) -> Vec<u8> {
+        let mut body = self.body();
+        body.pop();
+        body.extend_from_slice(b",\"current\":");
+        body.extend_from_slice(current);
+        body.push(b'}');
+        body
     }
 }
 

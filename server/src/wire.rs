@@ -83,25 +83,30 @@ pub(crate) fn container(container: &Container) -> Value {
     if let Some(ttl) = definition.default_ttl {
         value["defaultTtl"] = ttl.into();
     }
+    if let Some(policy) = &definition.change_feed_policy {
+        value["changeFeedPolicy"] = policy.clone();
+    }
     if let Some(policy) = &definition.unique_key_policy {
         value["uniqueKeyPolicy"] = policy.clone();
     }
     value
 }
 
-/// The one partition key range of a container: everything.
-pub(crate) fn key_range(container: &Container) -> Value {
-    let rid = KeyRangeRid { container: container.rid, range: 0 }.to_string();
+/// One of the partition key ranges of a container.
+pub(crate) fn key_range(container: &Container, number: usize) -> Value {
+    // No container has so many.
+    let rid = KeyRangeRid { container: container.rid, range: u32::try_from(number).unwrap_or(u32::MAX) }.to_string();
+    let (min, max) = container.ranges.hex(number);
     json!({
-        "id": "0",
+        "id": number.to_string(),
         "_rid": rid,
         "_self": format!("{}pkranges/{rid}/", container.self_link),
         "_etag": key_ranges_etag(container),
         "_ts": container.ts,
-        "minInclusive": "",
-        "maxExclusive": "FF",
-        "ridPrefix": 0,
-        "throughputFraction": 1,
+        "minInclusive": min,
+        "maxExclusive": max,
+        "ridPrefix": number,
+        "throughputFraction": 1.0 / container.ranges.len() as f64,
         "status": "online",
         "parents": [],
         "_lsn": 0,
@@ -114,8 +119,8 @@ pub(crate) fn key_ranges_etag(container: &Container) -> String {
 }
 
 /// The account, which must name this server as the client reaches it.
-pub(crate) fn account(authority: &str) -> Value {
-    let endpoint = format!("http://{authority}/");
+pub(crate) fn account(scheme: &str, authority: &str) -> Value {
+    let endpoint = format!("{scheme}://{authority}/");
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let locations = json!([{ "name": "Local", "databaseAccountEndpoint": endpoint }]);
     json!({
@@ -196,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_account_points_at_whom_the_client_asked() {
-        let account = account("[::1]:8081");
+        let account = account("http", "[::1]:8081");
         assert_eq!(account["writableLocations"][0]["databaseAccountEndpoint"], "http://[::1]:8081/");
         assert_ne!(account["id"], "localhost");
     }

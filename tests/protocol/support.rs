@@ -5,6 +5,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use etagdb_server::{Config, Server, Signer};
@@ -41,9 +43,19 @@ impl Host {
         Host::open(data, Config::default())
     }
 
+    /// Starts a server over an empty store that takes the time from this clock.
+    pub(crate) fn timed(clock: impl etagdb::Clock) -> Host {
+        let options = etagdb::Options::default().clock(clock);
+        Host::open_with(tempfile::tempdir().expect("a temporary directory"), Config::default(), options)
+    }
+
     fn open(data: tempfile::TempDir, config: Config) -> Host {
+        Host::open_with(data, config, etagdb::Options::default())
+    }
+
+    fn open_with(data: tempfile::TempDir, config: Config, options: etagdb::Options) -> Host {
         let runtime = Runtime::new().expect("a runtime");
-        let store = etagdb::Store::open(data.path().join("store")).expect("a store");
+        let store = options.open(data.path().join("store")).expect("a store");
         let config = Config { listen: "127.0.0.1:0".parse().expect("an address"), ..config };
         let server = runtime.block_on(Server::bind(store, config)).expect("a bound server");
         let address = server.local_addr();
@@ -64,6 +76,18 @@ impl Host {
         let data = self.data.take().expect("the store's directory");
         drop(self);
         Host::open(data, Config::default())
+    }
+
+    /// The same with this clock, after what is too old by it was dropped.
+    pub(crate) fn restart_trimmed(mut self, clock: impl etagdb::Clock + Clone) -> Host {
+        self.shut_down();
+        let data = self.data.take().expect("the store's directory");
+        drop(self);
+        let options = || etagdb::Options::default().clock(clock.clone());
+        let store = options().open(data.path().join("store")).expect("a store");
+        store.run_maintenance().expect("maintenance");
+        drop(store);
+        Host::open_with(data, Config::default(), options())
     }
 
     /// Asks the server to stop and waits until it has.
@@ -92,15 +116,13 @@ impl Host {
 
     /// Opens a connection.
     pub(crate) fn connect(&self) -> Client {
-        Client::new(self.address)
+        Client::of(self.address)
     }
 
     /// Opens a connection, and makes the database `d` and in it the container `c` with the partition key `/pk`.
     pub(crate) fn with_container(&self) -> Client {
         let mut client = self.connect();
-        client.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
-        let container = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
-        client.post("/dbs/d/colls", &[], &container).expect_status(201);
+        client.make_container();
         client
     }
 }
@@ -111,6 +133,26 @@ impl Drop for Host {
     }
 }
 
+/// The time at the start of the test, and the seconds that have been let pass since.
+#[derive(Clone)]
+pub(crate) struct Clock(SystemTime, Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        Clock(SystemTime::now(), Arc::default())
+    }
+
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.1.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl etagdb::Clock for Clock {
+    fn now(&self) -> SystemTime {
+        self.0 + Duration::from_secs(self.1.load(Ordering::SeqCst))
+    }
+}
+
 /// One connection.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
@@ -118,12 +160,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Client {
+    /// Opens a connection to the server at an address.
+    pub(crate) fn of(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write time-out");
         stream.set_nodelay(true).expect("no delay");
         Client { stream: BufReader::new(stream), signer: Signer::new(None).expect("the well-known key") }
+    }
+
+    /// Makes the database `d` and in it the container `c` with the partition key `/pk`.
+    pub(crate) fn make_container(&mut self) {
+        self.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
+        let container = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+        self.post("/dbs/d/colls", &[], &container).expect_status(201);
     }
 
     /// Sends a signed request with these headers and reads the answer.
@@ -230,6 +280,14 @@ impl Client {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).ok();
         rest
+    }
+
+    /// How reading fails; `None` for a close in good order. Bytes that come before that are a failure of the test.
+    pub(crate) fn read_failure(&mut self) -> Option<std::io::ErrorKind> {
+        let mut rest = Vec::new();
+        let read = self.stream.read_to_end(&mut rest);
+        assert_eq!(String::from_utf8_lossy(&rest), "", "nothing was to be answered");
+        read.err().map(|error| error.kind())
     }
 
     /// Asks something harmless on the same connection.

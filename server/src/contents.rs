@@ -1,0 +1,71 @@
+//! What a container has in the store: the collection of its items, and the one of the guards of its unique keys.
+//!
+//! Owns the names of these collections, `docs/<container rid>` and `unique/<container rid>`, and what the store is told
+//! about them. Which containers there are is the catalog's.
+
+use std::sync::Arc;
+
+use etagdb::{Collection, Error, Store};
+
+use crate::metadata::{self, ContainerDefinition};
+use crate::rid::ContainerRid;
+use crate::ttl;
+use crate::unique::{self, UniqueKeys};
+
+const ITEMS_PREFIX: &str = "docs/";
+const GUARDS_PREFIX: &str = "unique/";
+
+/// The collections of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct Contents {
+    pub(crate) items: Collection,
+    /// `None` without unique keys.
+    pub(crate) unique: Option<Arc<UniqueKeys>>,
+}
+
+impl Contents {
+    /// Opens what a container has, and makes what it does not have yet.
+    pub(crate) fn open(store: &Store, rid: ContainerRid, definition: &ContainerDefinition) -> Result<Contents, Error> {
+        let keys =
+            unique::parse(definition.unique_key_policy.as_ref()).map_err(|error| Error::Invalid(error.message))?;
+        let items = store.collection(&format!("{ITEMS_PREFIX}{rid}"))?;
+        let unique = if keys.is_empty() {
+            None
+        } else {
+            Some(Arc::new(UniqueKeys::new(keys, store.collection(&format!("{GUARDS_PREFIX}{rid}"))?)))
+        };
+        let contents = Contents { items, unique };
+        contents.settle(definition)?;
+        Ok(contents)
+    }
+
+    /// Tells the store what a container's definition asks of it: when items expire, and for how long what they were is
+    /// kept.
+    pub(crate) fn settle(&self, definition: &ContainerDefinition) -> Result<(), Error> {
+        let ttl = ttl::of_collection(definition.default_ttl);
+        let retention = metadata::retention(definition);
+        let guards = self.unique.as_ref().map(|unique| &unique.guards);
+        for collection in std::iter::once(&self.items).chain(guards) {
+            if collection.ttl() != ttl {
+                collection.set_ttl(ttl)?;
+            }
+            if collection.retention() != retention {
+                collection.set_retention(retention)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all that a container had.
+    pub(crate) fn drop(store: &Store, rid: ContainerRid) -> Result<(), Error> {
+        for prefix in [ITEMS_PREFIX, GUARDS_PREFIX] {
+            store.drop_collection(&format!("{prefix}{rid}"))?;
+        }
+        Ok(())
+    }
+
+    /// The rid of the container that a collection is of, in text, if it is of one.
+    pub(crate) fn owner(name: &str) -> Option<&str> {
+        name.strip_prefix(ITEMS_PREFIX).or_else(|| name.strip_prefix(GUARDS_PREFIX))
+    }
+}
