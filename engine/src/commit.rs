@@ -212,6 +212,12 @@ impl Core {
         }
     }
 
+    /// Waits until whatever was judged before is visible or has failed.
+    pub(crate) fn wait_for_all_writers(&self) {
+        drop(self.stripes.lock_all());
+        self.settle();
+    }
+
     /// Writes a group and publishes it. One result per submission. Called by one leader at a time.
     pub(crate) fn write_group(&self, group: &[Submission]) -> Vec<Result<()>> {
         // A failure of the group before this one, or of the flusher, is known only now.
@@ -322,8 +328,7 @@ impl Core {
             // A batch has at most `MAX_BATCH_OPERATIONS` writes, and as many expiries, so the rest of it always fits.
             let rest = match write.alone {
                 false => (writes.len() - index - 1) as u32,
-                // The commit of an expiry belongs to the write that found it.
-                true => u32::from(write.position.is_none()),
+                true => rest_of_unit(&writes[index..]),
             };
             let feed = encoding::feed_value(kind, rest, &header, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
@@ -359,6 +364,17 @@ impl Core {
     pub(crate) fn commit_counts(&self) -> (u64, u64) {
         (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed))
     }
+}
+
+/// How many of the following writes belong to the first one, where each write asked for is a batch of its own: the
+/// expiry that it found comes before it, what is derived of it comes after.
+fn rest_of_unit(writes: &[JudgedWrite]) -> u32 {
+    let found = |write: &JudgedWrite| write.position.is_none() && write.expired;
+    let follow = writes.windows(2).take_while(|pair| match pair[1].position {
+        Some(_) => found(&pair[0]),
+        None => !pair[1].expired,
+    });
+    follow.count() as u32
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::batch::{Abort, Action, Change, Operation, validate_body_len};
+use crate::batch::{Abort, Action, Change, Operation, validate_body_len, validate_id};
 use crate::cache::CachedVersion;
 use crate::collection::CollectionState;
 use crate::document::{Document, Written};
-use crate::encoding::{VersionHeader, VersionKind};
+use crate::encoding::{self, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::pending::Head;
 use crate::queue::{Basis, Place};
@@ -53,7 +53,7 @@ impl JudgedWrite {
         collection: &Arc<CollectionState>,
         id: &[u8],
         prefix: &[u8],
-        expired: Expired,
+        expired: &Expired,
     ) -> JudgedWrite {
         JudgedWrite {
             position,
@@ -152,10 +152,12 @@ struct Current {
 }
 
 /// A version whose expiry is not committed yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Expired {
     seq: u64,
     created: Origin,
+    /// Loaded only for those who look at it.
+    body: Option<Bytes>,
 }
 
 #[derive(Clone)]
@@ -193,7 +195,8 @@ impl Core {
         for (position, operation) in operations.into_iter().enumerate() {
             let Operation { collection, id, prefix, action } = operation;
             collection.check_live()?;
-            let with_body = matches!(action, Action::Update(_));
+            let deriver = collection.derived.get();
+            let with_body = matches!(action, Action::Update(_)) || deriver.is_some();
             let mut current = match seen.get(&prefix) {
                 Some(current) => current.clone(),
                 None => match heads[position].take() {
@@ -254,7 +257,11 @@ impl Core {
                 }
                 Action::Expire(seq) => {
                     if let Some(expired) = current.expired.filter(|expired| expired.seq == seq) {
-                        writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, expired));
+                        writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, &expired));
+                        if let Some(deriver) = &deriver {
+                            let changes = deriver.changes(&id, expired.body.as_deref(), None);
+                            self.judge_derived(&deriver.target, changes, &mut reader, basis, &mut seen, writes, &now)?;
+                        }
                     }
                     continue;
                 }
@@ -274,9 +281,11 @@ impl Core {
             };
             let ttl_ms =
                 ttl.to_header().map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
+            let mut before = current.document.as_ref().and_then(|document| document.body.clone());
             if let Some(expired) = current.expired {
                 current.newest = Origin::Batch(writes.len());
-                writes.push(JudgedWrite::expiry(None, &collection, &id, &prefix, expired));
+                writes.push(JudgedWrite::expiry(None, &collection, &id, &prefix, &expired));
+                before = expired.body;
             }
             let this = Origin::Batch(writes.len());
             let created = current.document.as_ref().map(|document| document.created);
@@ -290,6 +299,10 @@ impl Core {
                 });
                 seen.insert(prefix.clone(), Current { newest: this, document, expired: None });
             }
+            let changes = deriver.map(|deriver| {
+                let after = (kind == VersionKind::Document).then_some(&body[..]);
+                (deriver.changes(&id, before.as_deref(), after), deriver)
+            });
             writes.push(JudgedWrite {
                 position: Some(position),
                 collection,
@@ -298,6 +311,72 @@ impl Core {
                 kind,
                 body,
                 ttl_ms,
+                expired: false,
+                previous: current.newest,
+                replaced: created.map(|_| current.newest),
+                created,
+                alone: false,
+            });
+            if let Some((changes, deriver)) = changes {
+                self.judge_derived(&deriver.target, changes, &mut reader, basis, &mut seen, writes, &now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to `writes` the entries that a write takes away and adds in the collection derived from its own. They need no
+    /// stripes: each belongs to the document that is being written.
+    #[expect(clippy::too_many_arguments, reason = "all that `judge` knows, and it is the only caller")]
+    fn judge_derived<'a>(
+        &'a self,
+        target: &Arc<CollectionState>,
+        changes: Vec<(Vec<u8>, bool)>,
+        reader: &mut Option<Reader<'a>>,
+        basis: &mut Basis,
+        seen: &mut HashMap<Vec<u8>, Current>,
+        writes: &mut Vec<JudgedWrite>,
+        now: &impl Deref<Target = u64>,
+    ) -> Result<()> {
+        target.check_live()?;
+        for (id, is_new) in changes {
+            validate_id(&id).map_err(|message| Error::Invalid(format!("an entry of {:?}: {message}", target.name)))?;
+            let prefix = encoding::document_prefix(target.number, &id);
+            let known = seen.get(&prefix).cloned();
+            let current = match (known, self.pending.get(&prefix, basis.generation)) {
+                (Some(current), _) => current,
+                (None, Some(head)) => {
+                    basis.seq = basis.seq.max(head.seq);
+                    self.current(target, head.into(), now)
+                }
+                (None, None) => {
+                    // When the document was pending, so was this, and it may be on disk only since the reader was made.
+                    if basis.seq > 0 {
+                        *reader = None;
+                    }
+                    self.load(reader, target, &prefix, false, now)?
+                }
+            };
+            if is_new == current.document.is_some() {
+                continue;
+            }
+            let created = current.document.as_ref().map(|document| document.created);
+            let this = Origin::Batch(writes.len());
+            let document = is_new.then(|| CurrentDocument {
+                etag: Etag::NEVER,
+                created: this,
+                time_ms: 0,
+                ttl: DocumentTtl::Collection,
+                body: Some(Bytes::new()),
+            });
+            seen.insert(prefix.clone(), Current { newest: this, document, expired: None });
+            writes.push(JudgedWrite {
+                position: None,
+                collection: Arc::clone(target),
+                id,
+                prefix,
+                kind: if is_new { VersionKind::Document } else { VersionKind::Tombstone },
+                body: Bytes::new(),
+                ttl_ms: None,
                 expired: false,
                 previous: current.newest,
                 replaced: created.map(|_| current.newest),
@@ -330,7 +409,7 @@ impl Core {
         if collection.ttl().is_expired(&version.header, || **now) {
             // Nobody who is told of the absence now may be told otherwise later, by a clock that is set back.
             self.raise_time(**now);
-            current.expired = Some(Expired { seq: version.seq, created });
+            current.expired = Some(Expired { seq: version.seq, created, body: version.body });
         } else if version.header.kind == VersionKind::Document {
             current.document = Some(CurrentDocument {
                 etag: self.etag(version.seq),

@@ -54,6 +54,7 @@ mod clock;
 mod collection;
 mod commit;
 mod cursors;
+mod derived;
 mod directory;
 mod document;
 mod durable;

@@ -328,14 +328,18 @@ impl Core {
         basis.seq > self.visible().get()
     }
 
-    /// Waits until everything that is in the queue now is visible or has failed, and lets whatever comes later have a
-    /// time after `time_ms`.
+    /// As [`settle`](Core::settle), and lets whatever comes later have a time after `time_ms`.
     pub(crate) fn settle_time(&self, time_ms: u64) {
-        let (generation, seq) = {
+        {
             let mut state = self.queue.state.lock();
             state.last_time_ms = state.last_time_ms.max(time_ms.saturating_add(1));
-            (self.queue.generation(), state.last_assigned)
-        };
+        }
+        self.settle();
+    }
+
+    /// Waits until everything that is in the queue now is visible or has failed.
+    pub(crate) fn settle(&self) {
+        let (generation, seq) = (self.queue.generation(), self.queue.state.lock().last_assigned);
         // What fails, now or before this comes to the queue, is settled, too.
         if let Ok(ticket) = self.enqueue(Work::After(seq), generation, Wait::Blocking) {
             let _ = self.finish(ticket);

@@ -248,7 +248,8 @@ fn commands_that_cannot_be_carried_out_exit_with_2_and_say_why() {
     for (args, message) in [
         (vec![], "Usage: etagdb <COMMAND>"),
         (vec!["fly"], "unrecognized subcommand 'fly'"),
-        (vec!["serve", "--tls", "self-signed"], "unexpected argument '--tls'"),
+        (vec!["serve", "--tls", "maybe"], "possible values: self-signed"),
+        (vec!["serve", "--tls-cert", "a.pem"], "--tls-key"),
         (vec!["serve", "--listen", "nonsense"], "write it as `127.0.0.1:8081`"),
         (vec!["serve", "--durability", "maybe"], "possible values: sync, buffered"),
         (vec!["serve", "--data", &data, "--key", "not base64!"], "not base64"),
