@@ -268,11 +268,10 @@ impl<'a> Scan<'a> {
                 }
                 next => {
                     // The document that the cursor was in is at its end.
-                    let document = match found.take() {
-                        Some(found) if found.header.kind == VersionKind::Document => Some(found),
-                        _ => None,
+                    let present = |found: &Found| {
+                        found.header.kind == VersionKind::Document && !self.lifetime.is_over(&found.header)
                     };
-                    if let Some(Found { seq, header, body }) = document {
+                    if let Some(Found { seq, header, body }) = found.take().filter(present) {
                         let id = Bytes::from(encoding::id_of_prefix(&self.done)?);
                         return Ok(Some((id, self.store.document(seq, &header, body))));
                     }

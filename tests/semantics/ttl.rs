@@ -80,6 +80,24 @@ fn an_expired_document_is_absent_for_everybody_from_its_millisecond_on() {
     assert_eq!(expired(&timed), 0);
 }
 
+/// A backward scan once showed what had expired until the expiry was committed.
+#[test]
+fn a_backward_scan_passes_over_what_has_expired() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    docs.put_with("a", "1", Precondition::Any, ttl(500)).expect("put");
+    docs.put("b", "1", Precondition::Any).expect("put");
+    docs.put_with("c", "1", Precondition::Any, ttl(500)).expect("put");
+    let before = timed.fixture.store.snapshot();
+    timed.clock.set(1_500);
+    let (after, txn) = (timed.fixture.store.snapshot(), timed.fixture.store.begin());
+    let backwards = ScanRange::all().reverse();
+    assert_eq!(docs.scan(&backwards).expect("scan").count(), 1);
+    assert_eq!(txn.scan(&docs, &backwards).expect("scan").count(), 1);
+    assert_eq!(after.scan(&docs, &backwards).expect("scan").count(), 1);
+    assert_eq!(before.scan(&docs, &backwards).expect("scan").count(), 3);
+}
+
 #[test]
 fn a_clock_set_back_brings_nothing_back_and_ends_nothing_early() {
     let timed = Timed::new();
