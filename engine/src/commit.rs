@@ -345,8 +345,8 @@ impl Core {
     fn encode_drop(&self, rows: &mut Rows, number: CollectionNumber) {
         let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
         self.rocks.delete_versions(rows, &start, &end);
+        // Its horizon stays until its feed rows are swept away: it says which of them are missing already.
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
-        self.rocks.delete_meta(rows, &encoding::horizon_key(number));
         self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }
 

@@ -239,12 +239,14 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
     }
     let last = core.visible().get();
     let mut rows = Rows::default();
+    let mut swept = core.rocks.meta(encoding::SWEPT_KEY)?.map_or(Ok(0), |value| encoding::swept(&value))?;
     let mut cursor = core.rocks.feed(sweep.position + 1, last);
     for _ in 0..STEP_ROWS {
         let Some(row) = cursor.row()?.map(|(key, value)| encoding::feed_row(key, value)).transpose()? else {
             for number in &sweep.numbers {
-                finish_sweep(core, &mut rows, *number)?;
+                swept = swept.max(finish_sweep(core, &mut rows, *number)?);
             }
+            core.rocks.put_meta(&mut rows, encoding::SWEPT_KEY, &swept.to_le_bytes());
             write(core, rows)?;
             *sweep = Sweep::default();
             return Ok(step);
@@ -258,7 +260,9 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
                 return Ok(step);
             }
             core.rocks.delete_feed(&mut rows, &encoding::feed_key(seq));
-            core.rocks.put_meta(&mut rows, encoding::SWEPT_KEY, &(seq + 1).to_le_bytes());
+            // An earlier sweep may have gone further.
+            swept = swept.max(seq + 1);
+            core.rocks.put_meta(&mut rows, encoding::SWEPT_KEY, &swept.to_le_bytes());
             step.dropped += 1;
         }
         sweep.position = seq;
@@ -269,17 +273,20 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
     Ok(step)
 }
 
-/// Takes away what is left of a dropped collection besides versions and feed rows.
-fn finish_sweep(core: &Core, rows: &mut Rows, number: CollectionNumber) -> Result<()> {
+/// Takes away what is left of a dropped collection besides versions and feed rows. Returns its horizon, below which
+/// retention had taken feed rows before the drop.
+fn finish_sweep(core: &Core, rows: &mut Rows, number: CollectionNumber) -> Result<u64> {
     let prefix = encoding::parked_prefix(number);
     let mut cursor = core.rocks.expiry(&prefix);
     while let Some((key, _)) = cursor.row()?.filter(|(key, _)| key.starts_with(&prefix)) {
         core.rocks.delete_expiry(rows, key);
         cursor.advance();
     }
-    core.rocks.delete_meta(rows, &encoding::horizon_key(number));
+    let key = encoding::horizon_key(number);
+    let horizon = core.rocks.meta(&key)?.map(|value| encoding::horizon_of_row(&key, &value)).transpose()?;
+    core.rocks.delete_meta(rows, &key);
     core.rocks.delete_meta(rows, &encoding::dropped_key(number));
-    Ok(())
+    Ok(horizon.map_or(0, |(_, horizon)| horizon.complete))
 }
 
 /// The collections of a walk, with how many superseded versions each keeps.

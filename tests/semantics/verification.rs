@@ -303,6 +303,36 @@ fn a_store_that_was_trimmed_is_sound_and_a_loss_above_its_horizon_is_named() {
     assert_eq!(problems.len(), 3);
 }
 
+/// A dropped collection once took with it what says that retention had taken some of its feed rows before, and the rest
+/// of their batches was called damaged.
+#[test]
+fn a_batch_that_lost_its_end_with_a_dropped_collection_is_sound() {
+    let fixture = Fixture::with(quiet());
+    let (stays, gone, last) = (fixture.collection("stays"), fixture.collection("gone"), fixture.collection("last"));
+    let retain = |docs: &etagdb::Collection| docs.set_retention(Retention::age(Duration::ZERO)).expect("set");
+    retain(&gone);
+    retain(&last);
+    for other in [&gone, &last] {
+        let mut batch = fixture.store.batch();
+        batch.put(&stays, other.name(), "1", Precondition::Any);
+        batch.put(other, "a", "1", Precondition::Any);
+        batch.commit().expect("commit");
+    }
+    for other in [&last, &gone] {
+        other.delete("a", Precondition::Any).expect("delete");
+        stays.put("b", "1", Precondition::Any).expect("put");
+    }
+    fixture.store.run_maintenance().expect("maintenance");
+    assert_sound(&verify(&fixture.store));
+    // The second sweep does not reach as far as the first one.
+    for name in ["gone", "last"] {
+        fixture.store.drop_collection(name).expect("drop");
+        assert_sound(&verify(&fixture.store));
+        fixture.store.run_maintenance().expect("maintenance");
+        assert_sound(&verify(&fixture.store));
+    }
+}
+
 #[test]
 fn a_feed_row_that_nobody_wrote_is_named() {
     let problems = after(|db| {
