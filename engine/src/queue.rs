@@ -328,12 +328,12 @@ impl Core {
         basis.seq > self.visible().get()
     }
 
-    /// Waits until everything that is in the queue now is visible or has failed, and lets whatever comes later have a
-    /// time after `time_ms`.
-    pub(crate) fn settle_time(&self, time_ms: u64) {
+    /// Waits until everything that is in the queue now is visible or has failed, and lets nothing that comes later have
+    /// a time before `from_ms`.
+    pub(crate) fn settle_time(&self, from_ms: u64) {
         let (generation, seq) = {
-            let mut state = self.queue.state.lock();
-            state.last_time_ms = state.last_time_ms.max(time_ms.saturating_add(1));
+            let state = self.queue.state.lock();
+            self.raise_time(from_ms);
             (self.queue.generation(), state.last_assigned)
         };
         // What fails, now or before this comes to the queue, is settled, too.
