@@ -132,6 +132,9 @@ pub(crate) struct Judged {
     pub(crate) found: Vec<Option<Version>>,
 }
 
+/// What the transactions of the history before may have used up.
+const MOST_SKIPPED: u64 = 1_000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Oracle {
     /// The last commit before the history.
@@ -145,13 +148,32 @@ pub(crate) struct Oracle {
     pub(crate) floor_ms: u64,
     /// The latest that the clock has ever been, as far as the store can know.
     pub(crate) seen_ms: u64,
+    /// Transactions that were refused may have used up so many sequences since the last commit,
+    pub(crate) skipped: u64,
+    /// and the time by then is also that of the next commit;
+    pub(crate) refused_ms: u64,
+    /// and the next commit comes so many later.
+    pub(crate) offset: u64,
     pub(crate) mistake: Option<Mistake>,
 }
 
 impl Oracle {
     pub(crate) fn new(base: u64, last_ms: u64, clock_ms: u64, mistake: Option<Mistake>) -> Oracle {
         let (log, bins) = (Vec::new(), Vec::new());
-        Oracle { base, last: base, last_ms, log, bins, clock_ms, floor_ms: last_ms, seen_ms: clock_ms, mistake }
+        Oracle {
+            base,
+            last: base,
+            last_ms,
+            log,
+            bins,
+            clock_ms,
+            floor_ms: last_ms,
+            seen_ms: clock_ms,
+            skipped: MOST_SKIPPED,
+            refused_ms: 0,
+            offset: 0,
+            mistake,
+        }
     }
 
     pub(crate) fn errs(&self, mistake: Mistake) -> bool {
@@ -268,7 +290,7 @@ impl Oracle {
                     continue;
                 }
             };
-            let next = |judged: &Judged| self.last + 1 + judged.versions.len() as u64;
+            let next = |judged: &Judged| self.last + 1 + self.offset + judged.versions.len() as u64;
             let mut previous = newest.map_or(0, |version| version.seq);
             if let Some(expired) = expired {
                 let seq = next(&judged);
@@ -340,6 +362,28 @@ impl Oracle {
         self.last = last;
         self.last_ms = self.now_ms();
         self.floor_ms = self.last_ms;
+        (self.skipped, self.refused_ms, self.offset) = (0, 0, 0);
+    }
+
+    /// A transaction with at most so many writes had its place in the commit order before it was refused.
+    pub(crate) fn refused(&mut self, writes: usize) {
+        // Each may have come with the commit of an expiry.
+        self.skipped += 2 * writes as u64;
+        self.refused_ms = self.now_ms();
+    }
+
+    /// The next commit is said to come so many sequences late.
+    pub(crate) fn comes_late_by(&mut self, offset: u64) -> Agreement {
+        agree!(offset <= self.skipped, "{offset} sequences were passed over, and {} were used up", self.skipped);
+        self.offset = offset;
+        Ok(())
+    }
+
+    /// Somebody asked for the state at a time.
+    pub(crate) fn asked_for(&mut self, time_ms: u64) {
+        if time_ms >= self.last_ms {
+            self.floor_ms = self.floor_ms.max((time_ms + 1).min(self.now_ms()));
+        }
     }
 
     /// Documents that have expired and of which that is not committed yet.

@@ -224,6 +224,7 @@ impl<'s> Pair<'s> {
     ) -> Agreement {
         match (result, self.oracle.judge(intents)) {
             (Ok(results), Ok(judged)) => {
+                let judged = self.placed(intents, judged, &results)?;
                 self.compare_written(&judged, &results)?;
                 for (shown, found) in shown.iter().zip(&judged.found) {
                     self.compare_shown(shown, found.as_ref())?;
@@ -233,6 +234,20 @@ impl<'s> Pair<'s> {
             (Err(error), Err(refusal)) => self.compare_refusal(intents, &error, &refusal),
             (result, judged) => Err(format!("the store answers {result:?}, the model {judged:?}")),
         }
+    }
+
+    /// The same with the sequences that the store gave, which may come after some that nobody uses.
+    pub(crate) fn placed(
+        &mut self,
+        intents: &[Intent],
+        judged: Judged,
+        results: &[Option<Written>],
+    ) -> Agreement<Judged> {
+        let first = judged.results.iter().zip(results).find_map(|(index, written)| Some(((*index)?, (*written)?)));
+        let Some((index, written)) = first else { return Ok(judged) };
+        let offset = written.seq.get().checked_sub(judged.versions[index].seq);
+        self.oracle.comes_late_by(offset.ok_or_else(|| format!("{written:?} comes before its time"))?)?;
+        self.oracle.judge(intents).map_err(|refusal| format!("the model changes its mind: {refusal:?}"))
     }
 
     pub(crate) fn compare_refusal(&self, intents: &[Intent], error: &Error, refusal: &Refusal) -> Agreement {
@@ -316,28 +331,25 @@ impl<'s> Pair<'s> {
         let Some(docs) = self.handle(collection) else { return Ok(()) };
         let precondition = self.precondition(collection, documents[0].0, guard);
         let result = docs.bulk_load(documents.iter().map(|(id, body)| (IDS[*id], body.0.clone())), precondition);
-        let mut written: Vec<Version> = Vec::new();
-        let mut refusal = None;
-        for (position, (id, body)) in documents.iter().enumerate() {
-            let deed = Deed::Put(body.0.clone(), Default::default());
-            match self.oracle.judge(&[Intent { collection, id: *id, precondition, deed }]) {
-                Ok(judged) => {
-                    written.push(judged.versions.last().expect("a put writes").clone());
-                    // Each is a batch of its own, so a later one sees what the earlier ones did.
-                    self.oracle.commit(judged.versions);
-                }
-                Err(Refusal::Conflict { current, .. }) => {
-                    // Those that share a write to disk have no etags yet.
-                    let unknown = written.iter().any(|version| version.id == *id);
-                    refusal = Some((position, if unknown { Some(Etag::NEVER) } else { current }));
-                    break;
-                }
-                Err(other) => {
-                    agree!(matches!(result, Err(Error::Invalid(_))), "{result:?} where the model says {other:?}");
-                    return Ok(());
-                }
-            }
+        // Once to know how many sequences it takes, and so where it begins.
+        let mut before = self.oracle.clone();
+        load(&mut self.oracle, collection, documents, precondition);
+        let last = self.subject.store().last_commit().get();
+        let offset = last.checked_sub(self.oracle.last);
+        std::mem::swap(&mut self.oracle, &mut before);
+        if before.last > self.oracle.last {
+            self.oracle.comes_late_by(offset.ok_or_else(|| format!("a load ends at {last}"))?)?;
         }
+        let (written, refusal) = load(&mut self.oracle, collection, documents, precondition);
+        let refusal = match refusal {
+            Some((_, Refusal::Dropped)) => {
+                agree!(matches!(result, Err(Error::Invalid(_))), "{result:?} in a dropped collection");
+                return Ok(());
+            }
+            Some((position, Refusal::Conflict { current, .. })) => Some((position, current)),
+            Some((position, refusal)) => return Err(format!("the model says {refusal:?} of document {position}")),
+            None => None,
+        };
         match (&result, refusal) {
             (Ok(loaded), None) => {
                 let bytes: usize = documents.iter().map(|(id, body)| IDS[*id].len() + body.0.len()).sum();
@@ -396,6 +408,28 @@ impl<'s> Pair<'s> {
         }
         Ok(())
     }
+}
+
+/// Loads documents into the model, up to the first that may not be. Those that share a write to disk have no etags yet.
+fn load(
+    oracle: &mut Oracle,
+    collection: usize,
+    documents: &[(usize, Body)],
+    precondition: Precondition,
+) -> (Vec<Version>, Option<(usize, Refusal)>) {
+    let mut written = Vec::new();
+    for (position, (id, body)) in documents.iter().enumerate() {
+        let deed = Deed::Put(body.0.clone(), Default::default());
+        match oracle.judge(&[Intent { collection, id: *id, precondition, deed }]) {
+            Ok(judged) => {
+                written.push(judged.versions.last().expect("a put writes").clone());
+                // Each is a batch of its own, so a later one sees what the earlier ones did.
+                oracle.commit(judged.versions);
+            }
+            Err(refusal) => return (written, Some((position, refusal))),
+        }
+    }
+    (written, None)
 }
 
 /// The closure that notes what it is shown, and answers as told.

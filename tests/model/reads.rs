@@ -94,6 +94,7 @@ impl Oracle {
         let (low, high) = match self.version(seq) {
             Some(version) if self.may_be_missing(version) => (seq, version.end),
             Some(version) => (version.end, version.end),
+            None if seq > self.base => (seq, seq),
             None => (seq, self.base),
         };
         Place::Within { low, high, time_ms: None }
@@ -174,6 +175,7 @@ impl Pair<'_> {
             agree!(matches!(result, Err(Error::Invalid(_))), "{as_of:?} is no place, and the store says {result:?}");
             return Ok(());
         };
+        self.oracle.asked_for(time_ms.unwrap_or(0));
         let horizons = || self.oracle.live().map(|bin| self.oracle.bins[bin].horizon);
         let oldest = horizons().min().unwrap_or(0);
         match result {
@@ -314,6 +316,7 @@ impl Pair<'_> {
             agree!(matches!(result, Err(Error::Invalid(_))), "{as_of:?} is no place, and the store says {result:?}");
             return Ok(());
         };
+        self.oracle.asked_for(time_ms.unwrap_or(0));
         match result {
             Ok(found) => {
                 let compare = |seq| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use etagdb::{Committed, Error, Etag, Precondition, PutOptions, Transaction};
+use etagdb::{Committed, Error, Etag, Precondition, PutOptions, Transaction, Written};
 
 use crate::mistakes::Mistake;
 use crate::oracle::{Agreement, Deed, Intent, Oracle, Refusal, Seen, View, agree};
@@ -194,6 +194,9 @@ impl Pair<'_> {
     fn commit_transaction(&mut self, open: Open) -> Agreement<bool> {
         let Open { txn, view, points, ranges, scanned, writes } = open;
         let result = txn.commit();
+        if result.is_err() {
+            self.oracle.refused(writes.len());
+        }
         // To delete what was read to be absent is no more than to read it.
         let writes: Vec<(Key, Deed)> = writes
             .into_iter()
@@ -264,6 +267,11 @@ impl Pair<'_> {
             })
             .collect();
         let judged = self.oracle.judge(&intents).map_err(|refusal| format!("the model refuses with {refusal:?}"))?;
+        let results: Vec<Option<Written>> = intents
+            .iter()
+            .map(|intent| committed.written(self.handles[intent.collection].as_ref()?, IDS[intent.id]).copied())
+            .collect();
+        let judged = self.placed(&intents, judged, &results)?;
         for (intent, index) in intents.iter().zip(&judged.results) {
             let Some(docs) = self.handle(intent.collection) else { continue };
             let written = committed.written(&docs, IDS[intent.id]);
@@ -301,25 +309,31 @@ impl Pair<'_> {
         result.map_err(|error| format!("transact: {error:?}"))?;
         agree!(runs == interfere + 1, "transact ran {runs} times, and was disturbed {interfere} times");
         for (n, other) in others.into_iter().enumerate() {
+            self.oracle.refused(1);
             let deed = Deed::Put(vec![n as u8], Default::default());
             let intent = Intent { collection, id, precondition: Precondition::Any, deed };
-            self.compare_batch_quietly(&[intent], Some(other))?;
+            self.compare_batch_quietly(&[intent], other.seq.get())?;
+            self.oracle.log.last().ok_or("just committed")?.is_called(other.etag)?;
         }
         let found = self.oracle.see_quietly(collection, id);
         let seen_now = found.as_ref().map_or(Seen::Absent, Seen::Present);
         self.oracle.compare_seen(seen_now, seen.as_ref()).map_err(|what| format!("transact: {what}"))?;
+        self.oracle.refused(1);
         let deed = Deed::Put(body, Default::default());
-        self.compare_batch_quietly(&[Intent { collection, id, precondition: Precondition::Any, deed }], None)?;
+        let last = self.subject.store().last_commit().get();
+        self.compare_batch_quietly(&[Intent { collection, id, precondition: Precondition::Any, deed }], last)?;
         self.check_last()?;
         self.learn_etags()
     }
 
-    /// Takes a write into the model while the store is ahead of it.
-    fn compare_batch_quietly(&mut self, intents: &[Intent], written: Option<etagdb::Written>) -> Agreement {
-        let judged = self.oracle.judge(intents).map_err(|refusal: Refusal| format!("the model says {refusal:?}"))?;
-        if let (Some(written), Some(version)) = (written, judged.versions.last()) {
-            self.compare_one(version, &written, &judged.versions)?;
-        }
+    /// Takes a write into the model whose last commit is `last`, while the store may be ahead of it.
+    fn compare_batch_quietly(&mut self, intents: &[Intent], last: u64) -> Agreement {
+        let judge = |oracle: &mut Oracle| {
+            oracle.judge(intents).map_err(|refusal: Refusal| format!("the model says {refusal:?}"))
+        };
+        let expected = judge(&mut self.oracle)?.versions.last().map_or(last, |version| version.seq);
+        self.oracle.comes_late_by(last.checked_sub(expected).ok_or("a transaction comes before its time")?)?;
+        let judged = judge(&mut self.oracle)?;
         self.oracle.commit(judged.versions);
         Ok(())
     }

@@ -67,7 +67,8 @@ impl Pair<'_> {
     }
 
     fn move_clock(&mut self, by_ms: i64) -> Agreement {
-        self.oracle.clock_ms = self.oracle.clock_ms.saturating_add_signed(by_ms);
+        // A commit is not before a refused one, and whether that one had a place is not told.
+        self.oracle.clock_ms = self.oracle.clock_ms.saturating_add_signed(by_ms).max(self.oracle.refused_ms);
         self.subject.clock.set(self.oracle.clock_ms);
         if by_ms < 0 {
             // Whatever the store was asked before may have made it remember the time, or not. Ask which: who holds the
@@ -140,9 +141,11 @@ impl Pair<'_> {
 
     /// Finds out in which order expiries were committed.
     fn learn_expiries(&mut self, expired: &[Version]) -> Agreement {
-        let before = self.oracle.last;
-        let last = before + expired.len() as u64;
         let store = self.subject.store().clone();
+        let last = store.last_commit().get();
+        let offset = last.checked_sub(self.oracle.last + expired.len() as u64).ok_or("fewer commits than expiries")?;
+        self.oracle.comes_late_by(if expired.is_empty() { 0 } else { offset })?;
+        let before = self.oracle.last + self.oracle.offset;
         let mut found: Vec<(u64, &Version, bool)> = Vec::new();
         let mut dropped = Vec::new();
         for version in expired {
