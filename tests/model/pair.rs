@@ -1,7 +1,8 @@
 //! The store beside the model of it: carries out steps on both, and compares.
 
 use etagdb::{
-    Abort, Bincode, Change, ChangeFeed, Collection, Document, Error, Etag, Precondition, PutOptions, Snapshot, Written,
+    Abort, Bincode, Change, ChangeFeed, Collection, CommitHandle, Document, Error, Etag, Precondition, PutOptions,
+    Snapshot, WriteBatch, Written,
 };
 
 use crate::keeping::Needs;
@@ -23,6 +24,8 @@ pub(crate) struct Pair<'s> {
     pub(crate) feeds: Vec<(ChangeFeed, crate::steps::Reader)>,
     /// By cursor, where it stands.
     pub(crate) cursors: [Option<u64>; 2],
+    /// Whether the store has commits that the model is still to be told of.
+    ahead: bool,
 }
 
 /// A snapshot and what it must show.
@@ -55,6 +58,7 @@ impl<'s> Pair<'s> {
             transactions: Vec::new(),
             feeds: Vec::new(),
             cursors: [None; 2],
+            ahead: false,
         };
         for place in 0..COLLECTIONS {
             pair.make_collection(place)?;
@@ -87,6 +91,7 @@ impl<'s> Pair<'s> {
         match step {
             Step::Single(write) => self.single(write),
             Step::Batch(writes) => self.batch(writes),
+            Step::Pipeline(batches) => self.pipeline(batches),
             Step::Bulk { collection, documents, guard } => self.bulk(*collection, documents, *guard),
             Step::Typed { collection, id, value, bincode } => self.typed(*collection, *id, *value, *bincode),
             Step::Transact { .. }
@@ -196,10 +201,15 @@ impl<'s> Pair<'s> {
             return Ok(());
         }
         let mut shown: Vec<Shown> = vec![None; writes.len()];
-        let handles: Vec<Collection> =
-            intents.iter().filter_map(|intent| self.handles[intent.collection].clone()).collect();
+        let result = self.write_batch(writes, &intents, &mut shown).commit();
+        self.compare_batch(&intents, result, &shown)
+    }
+
+    /// The batch as the store is given it.
+    fn write_batch<'a>(&self, writes: &[Write], intents: &[Intent], shown: &'a mut [Shown]) -> WriteBatch<'a> {
         let mut batch = self.subject.store().batch();
-        for (((write, intent), docs), shown) in writes.iter().zip(&intents).zip(&handles).zip(&mut shown) {
+        for ((write, intent), shown) in writes.iter().zip(intents).zip(shown) {
+            let Some(docs) = &self.handles[intent.collection] else { continue };
             let (id, precondition) = (IDS[write.id], intent.precondition);
             match &write.act {
                 Act::Put(body, ttl) => {
@@ -211,8 +221,28 @@ impl<'s> Pair<'s> {
                 Act::Update(updating) => batch.update(docs, id, answer(updating, shown)),
             };
         }
-        let result = batch.commit();
-        self.compare_batch(&intents, result, &shown)
+        batch
+    }
+
+    fn pipeline(&mut self, batches: &[Vec<Write>]) -> Agreement {
+        let intents: Vec<Vec<Intent>> =
+            batches.iter().map(|writes| writes.iter().map(|write| self.intent(write)).collect()).collect();
+        if intents.iter().flatten().any(|intent| self.handles[intent.collection].is_none()) {
+            return Ok(());
+        }
+        let mut shown: Vec<Vec<Shown>> = batches.iter().map(|writes| vec![None; writes.len()]).collect();
+        let mut submitted = Vec::new();
+        for ((writes, intents), shown) in batches.iter().zip(&intents).zip(&mut shown) {
+            submitted.push(self.write_batch(writes, intents, shown).submit());
+        }
+        let results: Vec<_> = submitted.into_iter().map(CommitHandle::wait).collect();
+        for ((intents, result), shown) in intents.iter().zip(results).zip(&shown) {
+            self.ahead = true;
+            let agreement = self.compare_batch(intents, result, shown);
+            self.ahead = false;
+            agreement?;
+        }
+        self.check_last()
     }
 
     /// Compares what a batch came to, and takes it into the model.
@@ -321,6 +351,9 @@ impl<'s> Pair<'s> {
 
     pub(crate) fn check_last(&mut self) -> Agreement {
         self.subject.last_ms = self.oracle.last_ms;
+        if self.ahead {
+            return Ok(());
+        }
         let last = self.subject.store().last_commit().get();
         agree!(last == self.oracle.last, "the last commit is {last}, and {} in the model", self.oracle.last);
         Ok(())

@@ -117,6 +117,8 @@ pub(crate) enum Step {
     /// Through the method for a single write.
     Single(Write),
     Batch(Vec<Write>),
+    /// Batches of which each is submitted before the one before it is known to be on disk.
+    Pipeline(Vec<Vec<Write>>),
     Bulk {
         collection: usize,
         documents: Vec<(usize, Body)>,
@@ -248,6 +250,10 @@ impl Random {
         Write { collection: self.collection(), id: self.index(IDS.len()), guard: self.guard(), act }
     }
 
+    fn batch(&mut self) -> Vec<Write> {
+        (0..1 + self.below(6)).map(|_| self.write()).collect()
+    }
+
     /// The first more often than the others.
     fn collection(&mut self) -> usize {
         self.index(COLLECTIONS + 1) % COLLECTIONS
@@ -309,7 +315,8 @@ impl Random {
     fn step(&mut self) -> Step {
         match self.below(1_000) {
             0..=239 => Step::Single(self.write()),
-            240..=379 => Step::Batch((0..2 + self.below(5)).map(|_| self.write()).collect()),
+            240..=359 => Step::Batch(self.batch()),
+            360..=379 => Step::Pipeline((0..2 + self.below(3)).map(|_| self.batch()).collect()),
             380..=389 => Step::Bulk {
                 collection: self.collection(),
                 documents: (0..1 + self.below(6)).map(|_| (self.index(IDS.len()), self.body())).collect(),
@@ -331,8 +338,8 @@ impl Random {
                 limit: 1 + self.index(6),
             },
             495..=544 => Step::TxnWrite { txn: self.index(4), write: self.write() },
-            545..=569 => Step::TxnCommit(self.index(4)),
-            570..=574 => Step::TxnAbort(self.index(4)),
+            545..=570 => Step::TxnCommit(self.index(4)),
+            571..=574 => Step::TxnAbort(self.index(4)),
             575..=599 => Step::Snapshot,
             600..=619 => Step::SnapshotAt(self.moment()),
             620..=649 => Step::ReadSnapshot(self.index(4)),
@@ -356,7 +363,8 @@ impl Random {
             970..=973 => Step::DropCollection(self.collection()),
             974..=985 => Step::MakeCollection(self.collection()),
             986..=990 => Step::BadInput(self.index(64)),
-            991..=999 => match self.below(36) {
+            991..=994 => Step::ReadSnapshot(self.index(4)),
+            995..=999 => match self.below(36) {
                 0..=9 => Step::Reopen,
                 10..=17 => Step::Crash,
                 18..=21 => Step::ReadOnly,

@@ -94,7 +94,7 @@ impl Subject {
             .background_maintenance(false)
             .cache_bytes(1 << 20)
             .document_cache_bytes(self.document_cache_bytes)
-            .write_buffer_bytes(4 << 20)
+            .write_buffer_bytes(1 << 20)
     }
 
     pub(crate) fn path(&self) -> &Path {
