@@ -4,9 +4,10 @@
 CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
+SECONDS ?= 3600
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk bench powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk bench soak powercut
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -43,6 +44,9 @@ examples: unit
 
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null
+
+soak: tools ## random histories of the whole engine against a model, for SECONDS=3600; seeds that fail are kept
+	ETAGDB_SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --locked --workspace --test model as_long_as_one_likes -- --nocapture
 
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)

@@ -257,8 +257,10 @@ impl Inner {
                 "the time asked for, {time_ms} ms after 1970, is still to come: now it is {now_ms} ms"
             )));
         }
-        // What is on its way has its time already, and it may be this one.
-        self.settle_time(time_ms);
+        // What is on its way has its time already, and it may be this one. What comes later may have it only while it
+        // lasts: were it to have a later one, whoever goes on asking for the newest commit's time would drive time ahead
+        // of the clock.
+        self.settle_time(time_ms.saturating_add(1).min(now_ms));
         Ok(CommitSeq::new(self.search_time(time_ms, self.visible())?.seq))
     }
 

@@ -328,11 +328,12 @@ impl Core {
         basis.seq > self.visible().get()
     }
 
-    /// As [`settle`](Core::settle), and lets whatever comes later have a time after `time_ms`.
-    pub(crate) fn settle_time(&self, time_ms: u64) {
+    /// As [`settle`](Core::settle), and lets nothing that comes later have a time before `from_ms`.
+    pub(crate) fn settle_time(&self, from_ms: u64) {
         {
-            let mut state = self.queue.state.lock();
-            state.last_time_ms = state.last_time_ms.max(time_ms.saturating_add(1));
+            // Times are given under this lock.
+            let _state = self.queue.state.lock();
+            self.raise_time(from_ms);
         }
         self.settle();
     }

@@ -268,6 +268,25 @@ fn the_state_at_a_time_that_is_over_never_changes() {
     }
 }
 
+/// Asking for the time of the newest commit once gave the next one a later time than the clock.
+#[test]
+fn asking_for_the_newest_state_by_its_time_does_not_drive_time_ahead() {
+    let (_dir, store, clock) = timed(Durability::Sync);
+    let docs = store.collection("docs").expect("collection");
+    clock.set(1_000);
+    for _ in 0..10 {
+        let written = docs.put("a", "x", Precondition::Any).expect("put");
+        assert_eq!(written.time_ms, 1_000);
+        assert_eq!(store.snapshot_at(at(written.time_ms)).expect("snapshot").seq(), written.seq);
+    }
+    clock.set(2_000);
+    // What was said of a time that is over stays true though the clock is set back.
+    let seq = store.snapshot_at(at(1_500)).expect("snapshot").seq();
+    clock.set(1_000);
+    assert_eq!(docs.put("a", "x", Precondition::Any).expect("put").time_ms, 1_501);
+    assert_eq!(store.snapshot_at(at(1_500)).expect("snapshot").seq(), seq);
+}
+
 /// One write: a document, what to do, and how far time goes on before it.
 type Event = (usize, Option<u8>, u64);
 

@@ -1,0 +1,92 @@
+//! The model of retention: which versions must stay, and which must be gone once maintenance has run.
+
+use crate::mistakes::Mistake;
+use crate::oracle::{Oracle, Version};
+
+/// Who needs what.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Needs {
+    /// The sequences that snapshots and transactions read at.
+    pub(crate) at: Vec<u64>,
+    /// The lowest sequence that a registered cursor stands at.
+    pub(crate) from: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stays,
+    Goes,
+    /// What is kept by count is judged when a later write of the document has come of age, and may be kept until then.
+    Either,
+}
+
+impl Oracle {
+    /// What becomes of a version when maintenance runs now.
+    pub(crate) fn fate(&self, version: &Version, needs: &Needs) -> Fate {
+        let bin = &self.bins[version.collection];
+        let Some(age_ms) = bin.keep.age_ms else { return Fate::Stays };
+        let is_due = |by: &Version| {
+            let late = u64::from(self.errs(Mistake::KeepsTooLong));
+            let passed = needs.from.is_none_or(|from| by.seq <= from || self.errs(Mistake::ForgetsCursors));
+            by.time_ms + age_ms + late <= self.now_ms() && passed
+        };
+        let chain = self.chain(version.collection, version.id);
+        let after: Vec<&&Version> = chain.iter().filter(|other| other.seq > version.seq).collect();
+        let Some(superseded) = after.first() else {
+            return self.fate_of_newest(version, &chain, is_due(version), needs);
+        };
+        let is_read = needs.at.iter().any(|&at| version.seq <= at && at < superseded.seq);
+        let is_read = is_read && !self.errs(Mistake::ForgetsSnapshots);
+        let exists = chain.last().is_some_and(|newest| newest.is_document());
+        let keep = bin.keep.versions as usize;
+        // The first version after it is the newest of those that supersede it, so there are as many superseded ones.
+        let is_counted = exists && after.len() <= keep;
+        let old: Vec<&&&Version> = after.iter().filter(|other| is_due(other)).collect();
+        let between = old.iter().filter(|other| !other.gone).count();
+        let is_passed = keep == 0 || (exists && between > keep) || (!exists && old.len() == after.len());
+        let may_go = is_due(superseded) && !is_read && !is_counted;
+        if version.is_document() {
+            return match (may_go, is_passed) {
+                (false, _) => Fate::Stays,
+                (true, true) => Fate::Goes,
+                (true, false) => Fate::Either,
+            };
+        }
+        // With nothing older left, a tombstone says no more than its absence does: it may go when it is old itself. And
+        // it may stay as long as there is something that it hides.
+        let older = chain.iter().filter(|other| other.seq < version.seq && !other.gone);
+        let hides_nothing = older.map(|older| self.fate(older, needs)).all(|fate| fate != Fate::Stays);
+        match () {
+            () if may_go && is_passed && hides_nothing => Fate::Goes,
+            () if may_go || (is_due(version) && hides_nothing && !is_counted) => Fate::Either,
+            () => Fate::Stays,
+        }
+    }
+
+    fn fate_of_newest(&self, version: &Version, chain: &[&Version], is_due: bool, needs: &Needs) -> Fate {
+        // The last commit keeps its place whatever it is.
+        if version.is_document() || !is_due || version.seq == self.last {
+            return Fate::Stays;
+        }
+        let older = chain.iter().filter(|other| other.seq < version.seq && !other.gone);
+        older.map(|older| self.fate(older, needs)).fold(Fate::Goes, |all, fate| match (all, fate) {
+            (Fate::Stays, _) | (_, Fate::Stays) => Fate::Stays,
+            (Fate::Either, _) | (_, Fate::Either) => Fate::Either,
+            (Fate::Goes, Fate::Goes) => Fate::Goes,
+        })
+    }
+
+    /// What a version's having gone does to the horizon of its collection: it is at least this.
+    pub(crate) fn horizon_after(&self, version: &Version) -> u64 {
+        let chain = self.chain(version.collection, version.id);
+        let least = |version: &Version| version.or_from.unwrap_or(version.seq);
+        let superseded = chain.iter().find(|other| other.seq > version.seq);
+        let is_last_of_all = chain.iter().all(|other| other.seq >= version.seq || other.gone);
+        match superseded {
+            // With nothing older left, a tombstone says no more than its absence does.
+            _ if !version.is_document() && is_last_of_all => least(version) + 1,
+            None => least(version) + 1,
+            Some(superseded) => least(superseded),
+        }
+    }
+}
