@@ -255,11 +255,16 @@ impl Core {
         if let Some((first, _)) = written.filter(|_| epoch.is_new) {
             self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
         }
+        // At least up to here the log is on disk if the sync succeeds; others may write to it at the same time.
+        let rocks_sequence = self.rocks.sequence() + rows.sequences();
         if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
             let fail = self.health.after_failed_write(error);
             self.void_queue(&fail());
             // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
             return results.into_iter().map(|_| Err(fail())).collect();
+        }
+        if self.options.syncs() {
+            self.durable.note(written.map_or(0, |(_, last)| last), rocks_sequence);
         }
         self.raise_time(time_ms);
         if written.is_some() {

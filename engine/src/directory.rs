@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use crate::durable::DURABLE_FILE;
 use crate::encoding;
 use crate::error::{Error, Result};
 
@@ -224,7 +225,10 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     };
     for entry in entries {
         let name = entry.map_err(|error| describe(path, error))?.file_name();
-        if ![LOCK_FILE, "FORMAT.new", ROCKS_DIR, "lost+found"].iter().any(|ours| name == *ours) {
+        if ![LOCK_FILE, "FORMAT.new", DURABLE_FILE, "DURABLE.new", ROCKS_DIR, "lost+found"]
+            .iter()
+            .any(|ours| name == *ours)
+        {
             return Err(Error::Invalid(format!(
                 "{} holds {} and no etagdb store; name an empty or a new directory",
                 path.display(),

@@ -8,7 +8,6 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::rocks::Rocks;
 
 /// Syncs the log at a steady interval until it is dropped.
 pub(crate) struct Flusher {
@@ -17,17 +16,21 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    pub(crate) fn start(rocks: &Arc<Rocks>, health: &Arc<Health>, interval: Duration) -> Result<Flusher> {
+    /// `sync` syncs the log, unless there is nothing to sync.
+    pub(crate) fn start(
+        sync: impl Fn() -> Result<()> + Send + 'static,
+        health: &Arc<Health>,
+        interval: Duration,
+    ) -> Result<Flusher> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let (rocks, health, stopped) = (Arc::clone(rocks), Arc::clone(health), Arc::clone(&stop));
+        let (health, stopped) = (Arc::clone(health), Arc::clone(&stop));
         let run = move || {
             let (stopped, called) = &*stopped;
             let mut stopped = stopped.lock();
             while !*stopped {
                 called.wait_for(&mut stopped, interval);
-                // RocksDB knows whether anything was written since the last sync; asking costs nothing then.
                 if health.check().is_ok()
-                    && let Err(error) = rocks.sync()
+                    && let Err(error) = sync()
                 {
                     let _ = health.after_failed_write(error);
                 }

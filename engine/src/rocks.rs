@@ -31,6 +31,13 @@ pub(crate) struct Rows {
     batch: rocksdb::WriteBatch,
 }
 
+impl Rows {
+    /// How many of RocksDB's sequence numbers the batch takes.
+    pub(crate) fn sequences(&self) -> u64 {
+        self.batch.len() as u64
+    }
+}
+
 impl Rocks {
     /// Opens the database in `path`. A missing database is created only when `create` says so, because RocksDB takes
     /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
@@ -67,6 +74,11 @@ impl Rocks {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         self.db.write_opt(rows.batch, &options).map_err(failure)
+    }
+
+    /// The sequence number of the newest row.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.db.latest_sequence_number()
     }
 
     /// Syncs the log: all that was written before this call is on disk on return.
@@ -495,6 +507,8 @@ fn database_options(options: &Options, create: bool) -> rocksdb::Options {
     //
     // A crash replays at most this much log. Without it the rarely written families would hold old logs for ever.
     rocks.set_max_total_wal_size(2 * options.write_buffer_bytes as u64);
+    // Notices when one of several logs is missing or too short, which the others do not tell.
+    rocks.set_track_and_verify_wals_in_manifest(true);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     rocks.set_max_background_jobs(i32::try_from(cores.clamp(2, 8)).unwrap_or(2));
     // RocksDB's default keeps every file open. Running out of descriptors once ends writing for good, and a server

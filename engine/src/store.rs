@@ -18,6 +18,7 @@ use crate::commit::Judged;
 use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::document::Document;
+use crate::durable::Durable;
 use crate::encoding::{
     self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, TtlRecord, VersionHeader,
     VersionKind,
@@ -78,6 +79,8 @@ pub(crate) struct Inner {
 /// order in which they go: the database closes before its directory is free for others.
 pub(crate) struct Core {
     pub(crate) rocks: Arc<Rocks>,
+    /// Goes after the database, whose last state it notes.
+    pub(crate) durable: Arc<Durable>,
     pub(crate) options: Options,
     pub(crate) stripes: Stripes,
     pub(crate) cache: VersionCache,
@@ -152,7 +155,7 @@ impl Store {
     }
 
     pub(crate) fn open_with(options: &Options, path: &Path) -> Result<Store> {
-        let (mut directory, rocks) = open_files(options, path)?;
+        let (mut directory, mut durable, rocks) = open_files(options, path)?;
         if directory.is_new() {
             let created_ms = clock::now_ms(&options.clock, 0);
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
@@ -175,13 +178,21 @@ impl Store {
             return Err(Error::Corruption("there are commits but no epoch that they belong to".into()));
         }
         let (last_assigned, last_time_ms) = last.map_or((0, 0), |last| (last.seq, last.time_ms));
+        durable.check(last_assigned)?;
+        if !options.read_only {
+            durable.begin(last_assigned, rocks.sequence())?;
+        }
         let collections = load_collections(&rocks, last_assigned)?;
-        let rocks = Arc::new(rocks);
+        let (rocks, durable) = (Arc::new(rocks), Arc::new(durable));
+        let visible = Arc::new(Visible::new(last_assigned));
         let health = Arc::new(if options.read_only { Health::read_only() } else { Health::default() });
         let flusher = match options.durability {
             _ if options.read_only => None,
             Durability::Sync => None,
-            Durability::Buffered => Some(Flusher::start(&rocks, &health, options.flush_interval)?),
+            Durability::Buffered => {
+                let (rocks, visible, durable) = (Arc::clone(&rocks), Arc::clone(&visible), Arc::clone(&durable));
+                Some(Flusher::start(move || durable.sync(&rocks, visible.get()), &health, options.flush_interval)?)
+            }
         };
         let positions = rocks.meta_rows(encoding::TRIM_PREFIX)?;
         let positions = positions.iter().map(|(key, value)| encoding::trim_of_row(key, value));
@@ -197,6 +208,7 @@ impl Store {
         let cursors = Cursors::load(&rocks, &watermark)?;
         let core = Arc::new(Core {
             rocks,
+            durable,
             options: options.clone(),
             stripes: Stripes::new(),
             cache: VersionCache::new(options.document_cache_bytes),
@@ -209,7 +221,7 @@ impl Store {
             cursors,
             upkeep: Mutex::new(upkeep),
             signal: Signal::default(),
-            visible: Arc::new(Visible::new(last_assigned)),
+            visible,
             time_floor_ms: AtomicU64::new(last_time_ms),
             collections: Mutex::new(collections),
             lifetimes: RwLock::new(lifetimes),
@@ -408,7 +420,7 @@ impl Store {
     /// [`Error::OutcomeUnknown`] when the sync fails; the store then takes no more writes.
     pub fn sync(&self) -> Result<()> {
         self.inner.health.check()?;
-        self.inner.rocks.sync().map_err(|error| self.inner.health.after_failed_write(error)())
+        self.inner.sync_log().map_err(|error| self.inner.health.after_failed_write(error)())
     }
 }
 
@@ -476,6 +488,11 @@ impl Core {
 
     pub(crate) fn live_collections(&self) -> Vec<Arc<CollectionState>> {
         self.collections.lock().by_name.values().cloned().collect()
+    }
+
+    /// Syncs the log, and notes what is on disk by that.
+    fn sync_log(&self) -> Result<()> {
+        self.durable.sync(&self.rocks, self.visible())
     }
 
     /// The end of the batch that `seq` is in. What is named by a sequence is never half a batch.
@@ -672,21 +689,23 @@ impl Drop for Core {
         // Saves the next opening the replay of the log. What fails here is in the log all the same: a write that was
         // acknowledged is no less durable for it.
         if self.health.check().is_ok() {
-            let _ = self.rocks.sync();
+            let _ = self.sync_log();
             let _ = self.rocks.flush();
         }
     }
 }
 
-fn open_files(options: &Options, path: &Path) -> Result<(Directory, Rocks)> {
+fn open_files(options: &Options, path: &Path) -> Result<(Directory, Durable, Rocks)> {
     if options.read_only {
         let directory = Directory::open_shared(path)?;
+        let durable = Durable::open(path, &directory.rocks_path(), false, false)?;
         let rocks = Rocks::open_read_only(&directory.rocks_path(), options)?;
-        return Ok((directory, rocks));
+        return Ok((directory, durable, rocks));
     }
     let directory = Directory::open(path, options.create_if_missing)?;
+    let durable = Durable::open(path, &directory.rocks_path(), directory.is_new(), true)?;
     let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
-    Ok((directory, rocks))
+    Ok((directory, durable, rocks))
 }
 
 fn check_store_record(rocks: &Rocks, path: &Path) -> Result<()> {
