@@ -2,6 +2,15 @@
 //! unforeseeable moment, and the store it leaves is compared with what it said.
 
 mod checkpoints;
+mod damage;
+mod disk;
+mod faults;
+mod model;
+mod power;
+mod random;
+mod recorder;
+mod seeded;
+mod workload;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};

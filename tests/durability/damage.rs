@@ -1,0 +1,171 @@
+//! Damage to every kind of file: flipped bits, zeroed pages, cut-off ends and older copies. What is damaged must be
+//! detected, at opening or at the latest when it is read, or do no harm; and nothing may hang. `ETAGDB_DAMAGES` says how
+//! many stores are damaged.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::disk::{Disk, Image, Names, Policy, write_image};
+use crate::model::{Demand, Told, Wrong, check};
+use crate::power::{Recorded, Watch, Work, threads};
+use crate::random::Random;
+use crate::recorder::{Event, Orders, memory_dir};
+
+/// A store at rest, what was told of it, and how it was some time before.
+struct Victim {
+    name: &'static str,
+    image: Image,
+    told: Told,
+    before: Image,
+}
+
+/// The same store after it was closed, and after its process died in the middle of its work.
+fn victims() -> Vec<Victim> {
+    let recorded = Recorded::fresh(Work { seed: 11, batches: 350, ..Work::SYNC }, &Orders::default());
+    let keep = |events: &[Event]| {
+        let mut disk = Disk::new(recorded.root.path(), Names::Strict, &Image::new());
+        let mut told = Told::default();
+        for event in events {
+            disk.apply(event);
+            if let Event::Said(said) = event {
+                said.lines().for_each(|line| told.hear(line));
+            }
+        }
+        (disk.cut(Policy::KeepAll, &mut Random::new(0)), told)
+    };
+    let all = &recorded.events[..];
+    let victim = |name, end: usize, before: usize| {
+        let (image, told) = keep(&all[..end]);
+        Victim { name, image, told, before: keep(&all[..before]).0 }
+    };
+    // A batch's answer is the last thing that happened, so that nothing is in flight that need not be there.
+    let answer = |from: usize| (from..all.len()).find(|&at| matches!(all[at], Event::Said(_))).expect("an answer") + 1;
+    vec![
+        victim("closed", all.len(), all.len() * 2 / 3),
+        victim("killed", answer(all.len() * 9 / 10), all.len() * 17 / 20),
+        victim("killed early", answer(all.len() / 5), all.len() / 6),
+    ]
+}
+
+/// Which kind of file a path is, for the table.
+fn kind(path: &Path) -> &'static str {
+    let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+    match name {
+        "FORMAT" | "DURABLE" | "CURRENT" | "IDENTITY" | "LOCK" => match name {
+            "FORMAT" => "FORMAT",
+            "DURABLE" => "DURABLE",
+            "CURRENT" => "CURRENT",
+            _ => "other",
+        },
+        _ if name.ends_with(".log") => "log",
+        _ if name.ends_with(".sst") => "sst",
+        _ if name.starts_with("MANIFEST") => "MANIFEST",
+        _ => "other",
+    }
+}
+
+/// Damages one file; says how, or `None` when this does nothing to it.
+fn damage(image: &mut Image, path: &Path, before: &Image, random: &mut Random) -> Option<String> {
+    let bytes = image.get_mut(path)?.as_mut()?;
+    let original = bytes.clone();
+    let len = bytes.len() as u64;
+    let what = match random.below(5) {
+        0 | 1 if len > 0 => {
+            let (at, bit) = (random.below(len), random.below(8));
+            bytes[at as usize] ^= 1 << bit;
+            format!("bit {bit} of byte {at} flipped")
+        }
+        2 if len > 0 => {
+            let page = random.below(len.div_ceil(4096)) as usize * 4096;
+            let end = (page + 4096).min(bytes.len());
+            bytes[page..end].fill(0);
+            format!("bytes {page} to {end} zeroed")
+        }
+        3 if len > 0 => {
+            let to = random.below(len);
+            bytes.truncate(to as usize);
+            format!("cut off at {to} of {len}")
+        }
+        _ => {
+            *bytes = before.get(path)?.clone()?;
+            format!("an older copy of {} bytes put back, it was {len}", bytes.len())
+        }
+    };
+    (*bytes != original).then_some(what)
+}
+
+/// The kinds of files whose damage may go unnoticed because it does no harm are none of them without a check below.
+#[derive(Debug, Default, Clone)]
+struct Counts {
+    refused: u64,
+    detected: u64,
+    harmless: u64,
+}
+
+#[test]
+fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
+    let began = Instant::now();
+    let total = std::env::var("ETAGDB_DAMAGES").ok().map_or(1_200, |count| count.parse().expect("a number"));
+    let victims = victims();
+    let threads = threads();
+    // Each opening and reading of everything; the engine's own limit is for opening alone.
+    let watch = Watch::new(threads, Duration::from_secs(5));
+    let results = watch.run(|thread| {
+        let mut table: BTreeMap<&'static str, Counts> = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for number in (thread as u64..total).step_by(threads) {
+            let mut random = Random::new(0xda3a_6e00 ^ number);
+            let victim = &victims[number as usize % victims.len()];
+            // Every kind as often as the others, however many files there are of it.
+            let kinds = ["log", "sst", "MANIFEST", "CURRENT", "DURABLE", "FORMAT", "other", "log", "MANIFEST"];
+            let wanted = kinds[random.below(kinds.len() as u64) as usize];
+            let of_kind = |(path, contents): &(&PathBuf, &Option<Vec<u8>>)| contents.is_some() && kind(path) == wanted;
+            let files: Vec<PathBuf> = victim.image.iter().filter(of_kind).map(|(path, _)| path.clone()).collect();
+            if files.is_empty() {
+                continue;
+            }
+            let path = &files[random.below(files.len() as u64) as usize];
+            let mut image = victim.image.clone();
+            let Some(what) = damage(&mut image, path, &victim.before, &mut random) else { continue };
+            let place = || format!("number {number}, {}, {}: {what}", victim.name, path.display());
+            let dir = memory_dir();
+            write_image(&image, dir.path());
+            let store = dir.path().join("store");
+            let found = watch.time(thread, place, || check(&store, 11, &victim.told, Demand::Everything, true));
+            let counts = table.entry(wanted).or_default();
+            match found {
+                Ok(_) => counts.harmless += 1,
+                Err(Wrong::Unopenable(_)) => counts.refused += 1,
+                // The engine says itself that it cannot be read, or that a write failed.
+                Err(Wrong::Untrue(said)) if said.contains("cannot be read: stored data is damaged") => {
+                    counts.detected += 1;
+                }
+                Err(Wrong::Untrue(said)) if said.starts_with("cannot be read: ") || said.starts_with("verify: ") => {
+                    counts.detected += 1;
+                }
+                Err(other) => wrong.push((place(), other)),
+            }
+        }
+        (table, wrong)
+    });
+    let mut table: BTreeMap<&'static str, Counts> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (counts, more) in results {
+        for (kind, Counts { refused, detected, harmless }) in counts {
+            let sum = table.entry(kind).or_default();
+            sum.refused += refused;
+            sum.detected += detected;
+            sum.harmless += harmless;
+        }
+        wrong.extend(more);
+    }
+    for (kind, Counts { refused, detected, harmless }) in &table {
+        println!("{kind:9} {refused:5} refused at opening, {detected:5} detected when read, {harmless:5} harmless");
+    }
+    println!("damage: {} undetected, {:.1?}", wrong.len(), began.elapsed());
+    for (place, wrong) in wrong.iter().take(10) {
+        println!("{place}: {wrong:?}");
+    }
+    assert!(wrong.is_empty(), "{} damages were served as good data", wrong.len());
+}

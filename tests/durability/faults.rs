@@ -1,0 +1,111 @@
+//! The n-th call fails: for every n of a short life of a store, once and from then on, in each way that matters. The
+//! child must not crash and must go on reading; nothing acknowledged may be lost; and once the fault is gone the
+//! directory opens again in the same process.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::model::{Demand, Told, Wrong, check};
+use crate::power::{Watch, Work, threads};
+use crate::recorder::{Orders, memory_dir, run_with};
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+
+/// Once, or for ever.
+const COUNTS: [u64; 2] = [1, u64::MAX >> 2];
+
+/// Two lives: the first one meets the fault; the second one, in the same process, opens the store again.
+const WORK: Work = Work { seed: 21, writers: 2, batches: 40, durability: "faulty", lives: 2, checkpoints: false };
+
+/// What the child said, and how it ended.
+fn run(root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
+    let arguments = WORK.arguments(root);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (output, calls) = run_with(root, orders, &arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("the child ended with {}: {errors}", output.status));
+    }
+    let mut told = Told::default();
+    String::from_utf8_lossy(&output.stdout).lines().for_each(|line| told.hear(line));
+    Ok((told, calls))
+}
+
+/// Runs a child in which the calls from number `first` on fail, and says what is wrong with what it did and left.
+fn fail(kind: &'static str, first: u64, count: u64, errno: i32) -> Result<(), String> {
+    let dir = memory_dir();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).expect("create");
+    // Removed by the child between its lives, which ends the fault.
+    std::fs::write(root.join("heal"), "").expect("write");
+    let (told, _) = run(&root, &Orders { fault: Some((kind, first, count, errno)), ..Orders::default() })?;
+    if let Some(failure) = told.failures.iter().find(|failure| failure.starts_with("failed read")) {
+        return Err(format!("reads do not go on: {failure}"));
+    }
+    if let Some(failure) = told.failures.iter().find(|failure| failure.starts_with("failed life 1")) {
+        return Err(format!("it does not open again in the same process: {failure}"));
+    }
+    if !told.failures.iter().any(|failure| failure.starts_with("failed ")) {
+        // The call failed where it does not matter, or was not reached.
+        if told.batches.values().any(|&last| last < 2 * WORK.batches) {
+            return Err("writers stopped without an error".into());
+        }
+    }
+    match check(&root.join("store"), WORK.seed, &told.after_failures(), Demand::Everything, true) {
+        Ok(_) => Ok(()),
+        Err(Wrong::Lost(what)) => Err(format!("lost: {what}")),
+        Err(Wrong::Untrue(what)) => Err(format!("untrue: {what}")),
+        Err(Wrong::Unopenable(what)) => Err(format!("unopenable: {what}")),
+    }
+}
+
+#[test]
+fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() {
+    let began = Instant::now();
+    // How many calls of each kind such a life makes.
+    let mut faults = Vec::new();
+    for (kind, errors) in
+        [("write", &[EIO, ENOSPC][..]), ("sync", &[EIO]), ("open", &[EIO, EMFILE, ENOSPC]), ("name", &[EIO])]
+    {
+        let dir = memory_dir();
+        let root = dir.path().join("root");
+        std::fs::create_dir(&root).expect("create");
+        let (told, calls) =
+            run(&root, &Orders { fault: Some((kind, u64::MAX >> 2, 1, EIO)), ..Orders::default() }).expect("a life");
+        assert!(told.failures.is_empty(), "{:?}", told.failures);
+        assert!(calls > 5, "{calls} calls of kind {kind}");
+        // The first life, and the first steps of the second; `make powercut` tries each call, others some of them.
+        let step = std::env::var("ETAGDB_FAULT_STEP").ok().map_or(7, |step| step.parse().expect("a number"));
+        let reach = calls * 6 / 10;
+        for &errno in errors {
+            for count in COUNTS {
+                faults.extend(
+                    (1..=reach).step_by(if calls < 100 { 1 } else { step }).map(|first| (kind, first, count, errno)),
+                );
+            }
+        }
+    }
+    let threads = threads();
+    let watch = Watch::new(threads, Duration::from_secs(60));
+    let results = watch.run(|thread| {
+        let mut wrong = Vec::new();
+        for &(kind, first, count, errno) in faults.iter().skip(thread).step_by(threads) {
+            let place = || format!("{kind} {first}, {} times, error {errno}", if count == 1 { "1" } else { "all" });
+            if let Err(what) = watch.time(thread, place, || fail(kind, first, count, errno)) {
+                wrong.push((place(), what));
+            }
+        }
+        wrong
+    });
+    let wrong: Vec<_> = results.into_iter().flatten().collect();
+    let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
+    faults.iter().for_each(|(kind, ..)| *by_kind.entry(kind).or_default() += 1);
+    println!("faults: {} lives {by_kind:?}, {} wrong, {:.1?}", faults.len(), wrong.len(), began.elapsed());
+    for (place, what) in wrong.iter().take(20) {
+        println!("{place}: {what}");
+    }
+    assert!(wrong.is_empty());
+}

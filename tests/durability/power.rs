@@ -1,0 +1,312 @@
+//! Power cuts: a child's file operations are recorded once; then, for thousands of moments of the record, a state that
+//! a power cut may leave (see `disk`) is laid down and the store in it compared with what the child had been told by
+//! then. `ETAGDB_POWER_CUTS` says how many (`make powercut` makes it many); a failing state is kept, and its path said.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use etagdb::Options;
+
+use crate::disk::{Disk, Image, Names, POLICIES, Policy, read_image, write_image};
+use crate::model::{Demand, Told, Wrong, check};
+use crate::random::Random;
+use crate::recorder::{Event, Orders, memory_dir, record};
+
+/// A recorded life of a store, and what it began with.
+pub(crate) struct Recorded {
+    pub(crate) root: tempfile::TempDir,
+    base: Image,
+    told: Told,
+    pub(crate) events: Vec<Event>,
+    seed: u64,
+}
+
+/// What the child is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) seed: u64,
+    pub(crate) writers: u64,
+    pub(crate) batches: u64,
+    pub(crate) durability: &'static str,
+    pub(crate) lives: u64,
+    pub(crate) checkpoints: bool,
+}
+
+impl Work {
+    pub(crate) const SYNC: Work =
+        Work { seed: 1, writers: 4, batches: 500, durability: "sync", lives: 2, checkpoints: false };
+
+    pub(crate) fn arguments(&self, root: &Path) -> Vec<String> {
+        let path = |name: &str| root.join(name).display().to_string();
+        let Work { seed, writers, batches, durability, lives, checkpoints } = *self;
+        let mut arguments = vec![path("store")];
+        arguments.extend([seed, writers, batches].map(|number| number.to_string()));
+        arguments.extend([durability.to_owned(), lives.to_string()]);
+        arguments.extend(checkpoints.then(|| path("checkpoints")));
+        arguments
+    }
+}
+
+impl Recorded {
+    /// Records a child at work, on top of what an image holds.
+    pub(crate) fn new(work: Work, orders: &Orders, base: Image, told: Told) -> Recorded {
+        let root = memory_dir();
+        write_image(&base, root.path());
+        let arguments = work.arguments(root.path());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let events = record(root.path(), orders, &arguments);
+        Recorded { root, base, told, events, seed: work.seed }
+    }
+
+    pub(crate) fn fresh(work: Work, orders: &Orders) -> Recorded {
+        let base = if work.checkpoints { Image::from([(PathBuf::from("checkpoints"), None)]) } else { Image::new() };
+        Recorded::new(work, orders, base, Told::default())
+    }
+}
+
+/// What came of many power cuts.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) cuts: u64,
+    /// Acknowledged batches that were compared.
+    pub(crate) compared: u64,
+    pub(crate) wrong: Vec<(String, Wrong)>,
+    /// Cuts after which acknowledged commits were gone without that being wrong (`Buffered`).
+    pub(crate) shorter: u64,
+}
+
+impl Tally {
+    pub(crate) fn lost(&self) -> usize {
+        self.wrong.iter().filter(|(_, wrong)| matches!(wrong, Wrong::Lost(_))).count()
+    }
+
+    pub(crate) fn refused(&self) -> usize {
+        self.wrong.iter().filter(|(_, wrong)| matches!(wrong, Wrong::Unopenable(_))).count()
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.cuts += other.cuts;
+        self.compared += other.compared;
+        self.shorter += other.shorter;
+        self.wrong.extend(other.wrong);
+    }
+
+    fn expect_none(&self, what: &str, began: Instant) {
+        let Tally { cuts, compared, wrong, shorter } = self;
+        println!(
+            "{what}: {cuts} power cuts, {compared} acknowledged batches compared, {} wrong, {shorter} shorter, {:.1?}",
+            wrong.len(),
+            began.elapsed()
+        );
+        assert!(wrong.is_empty(), "{} of {cuts} wrong, the first: {:?}", wrong.len(), wrong[0]);
+    }
+}
+
+/// Ends the process when something takes too long: a thread that never comes back cannot be failed otherwise.
+pub(crate) struct Watch {
+    running: Vec<Mutex<Option<(Instant, String)>>>,
+    limit: Duration,
+    done: AtomicBool,
+}
+
+impl Watch {
+    pub(crate) fn new(threads: usize, limit: Duration) -> Watch {
+        Watch { running: (0..threads).map(|_| Mutex::new(None)).collect(), limit, done: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn time<T>(&self, thread: usize, what: impl FnOnce() -> String, run: impl FnOnce() -> T) -> T {
+        *self.running[thread].lock().expect("unpoisoned") = Some((Instant::now(), what()));
+        let result = run();
+        *self.running[thread].lock().expect("unpoisoned") = None;
+        result
+    }
+
+    /// Runs the work on some threads, watched.
+    pub(crate) fn run<T: Send>(&self, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.running.len())
+                .map(|thread| {
+                    scope.spawn({
+                        let work = &work;
+                        move || work(thread)
+                    })
+                })
+                .collect();
+            let watcher = scope.spawn(|| {
+                while !self.done.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(Duration::from_millis(200));
+                    for running in &self.running {
+                        if let Some((began, what)) = &*running.lock().expect("unpoisoned")
+                            && began.elapsed() > self.limit
+                        {
+                            eprintln!("hangs for more than {:?}: {what}", self.limit);
+                            std::process::exit(101);
+                        }
+                    }
+                }
+            });
+            let results: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            self.done.store(true, Ordering::Relaxed);
+            watcher.thread().unpark();
+            results.into_iter().map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        })
+    }
+}
+
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
+}
+
+/// How many power cuts a test makes, of `share` thousandths of all.
+fn budget(share: u64) -> u64 {
+    let all = std::env::var("ETAGDB_POWER_CUTS").ok().map_or(2_500, |cuts| cuts.parse().expect("a number"));
+    (all * share / 1000).max(20)
+}
+
+/// Cuts the power `count` times at moments that the seed chooses.
+pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tally {
+    let mut random = Random::new(recorded.seed ^ 0x6375_7473);
+    let mut moments: Vec<(u64, u64)> =
+        (0..count).map(|_| (random.below(recorded.events.len() as u64 + 1), random.next())).collect();
+    moments.sort_unstable();
+    let threads = threads();
+    let watch = Watch::new(threads, Duration::from_secs(60));
+    let tallies = watch.run(|thread| {
+        let names = if thread % 2 == 0 { Names::Strict } else { Names::Ordered };
+        let mut disk = Disk::new(recorded.root.path(), names, &recorded.base);
+        let mut told = recorded.told.clone();
+        let mut tally = Tally::default();
+        let mut happened = 0;
+        for &(moment, seed) in moments.iter().skip(thread).step_by(threads) {
+            for event in &recorded.events[happened..moment as usize] {
+                disk.apply(event);
+                if let Event::Said(said) = event {
+                    said.lines().for_each(|line| told.hear(line));
+                }
+            }
+            happened = moment as usize;
+            let mut random = Random::new(seed);
+            let policy = POLICIES[random.below(4) as usize];
+            let image = disk.cut(policy, &mut random);
+            let place = || format!("seed {}, moment {moment}, {policy:?}, {names:?}", recorded.seed);
+            let thorough = random.below(8) == 0;
+            let found = watch.time(thread, place, || open_image(&image, recorded.seed, &told, demand, thorough));
+            tally.cuts += 1;
+            tally.compared += told.acknowledged() as u64;
+            match found {
+                Ok(shorter) => tally.shorter += u64::from(shorter),
+                Err(wrong) => {
+                    let kept = memory_dir().keep();
+                    write_image(&image, &kept);
+                    tally.wrong.push((format!("{}, kept in {}", place(), kept.display()), wrong));
+                }
+            }
+        }
+        tally
+    });
+    let mut sum = Tally::default();
+    tallies.into_iter().for_each(|tally| sum.add(tally));
+    // Of a test that finds much, a few examples are enough.
+    for (place, _) in sum.wrong.iter().skip(3) {
+        if let Some((_, path)) = place.split_once("kept in ") {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+    sum
+}
+
+/// Checks the store in an image, and the checkpoints beside it; true when acknowledged commits are missing and may be.
+fn open_image(image: &Image, seed: u64, told: &Told, demand: Demand, thorough: bool) -> Result<bool, Wrong> {
+    let dir = memory_dir();
+    write_image(image, dir.path());
+    let mut shorter = false;
+    let found = check(&dir.path().join("store"), seed, told, demand, thorough)?;
+    if demand == Demand::Prefix {
+        shorter = told.newest() > found;
+    }
+    for (name, newest) in &told.checkpoints {
+        let path = dir.path().join("checkpoints").join(name);
+        let store = Options::default().read_only(true).open(&path);
+        let store = store.map_err(|error| Wrong::Lost(format!("checkpoint {name}: {error}")))?;
+        if store.last_commit().get() != *newest {
+            return Err(Wrong::Lost(format!("checkpoint {name} ends at {}, not {newest}", store.last_commit())));
+        }
+        if thorough {
+            drop(store);
+            check(&path, seed, &Told::unknown(), Demand::Prefix, true)?;
+        }
+    }
+    Ok(shorter)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_to_a_power_cut() {
+    let began = Instant::now();
+    let recorded = Recorded::fresh(Work::SYNC, &Orders::default());
+    cut_power(&recorded, budget(550), Demand::Everything).expect_none("Sync", began);
+}
+
+#[test]
+fn a_power_cut_during_a_checkpoint_harms_neither_store_nor_checkpoint() {
+    let began = Instant::now();
+    let work = Work { seed: 2, batches: 150, checkpoints: true, ..Work::SYNC };
+    let recorded = Recorded::fresh(work, &Orders::default());
+    cut_power(&recorded, budget(100), Demand::Everything).expect_none("checkpoints", began);
+}
+
+#[test]
+fn a_power_cut_during_recovery_loses_nothing_either() {
+    let began = Instant::now();
+    let first = Recorded::fresh(Work { seed: 3, batches: 200, lives: 1, ..Work::SYNC }, &Orders::default());
+    let mut random = Random::new(33);
+    let mut sum = Tally::default();
+    let bases = budget(200).div_ceil(100).clamp(4, 60);
+    for base in 0..bases {
+        let mut disk = Disk::new(first.root.path(), Names::Ordered, &first.base);
+        let mut told = Told::default();
+        for event in &first.events[..random.below(first.events.len() as u64) as usize] {
+            disk.apply(event);
+            if let Event::Said(said) = event {
+                said.lines().for_each(|line| told.hear(line));
+            }
+        }
+        let image = disk.cut(POLICIES[base as usize % 4], &mut random);
+        let work = Work { seed: 3, batches: 3, lives: 1, ..Work::SYNC };
+        let recorded = Recorded::new(work, &Orders::default(), image, told.after_a_death());
+        sum.add(cut_power(&recorded, budget(200) / bases, Demand::Everything));
+    }
+    sum.expect_none(&format!("during recovery from {bases} earlier power cuts"), began);
+}
+
+#[test]
+fn a_buffered_store_loses_only_its_newest_commits() {
+    let began = Instant::now();
+    let recorded = Recorded::fresh(Work { seed: 4, durability: "buffered", ..Work::SYNC }, &Orders::default());
+    let tally = cut_power(&recorded, budget(150), Demand::Prefix);
+    tally.expect_none("Buffered, prefix only", began);
+    assert!(tally.shorter > 0, "no power cut took anything from a store that does not wait for its syncs");
+}
+
+/// The death of the process alone, at any moment, costs a `Buffered` store nothing either.
+#[test]
+fn a_buffered_store_keeps_everything_when_only_its_process_dies() {
+    let recorded =
+        Recorded::fresh(Work { seed: 5, durability: "buffered", batches: 100, ..Work::SYNC }, &Orders::default());
+    let (mut disk, mut told) = (Disk::new(recorded.root.path(), Names::Strict, &recorded.base), Told::default());
+    let step = recorded.events.len() / 20;
+    for (moment, event) in recorded.events.iter().enumerate() {
+        disk.apply(event);
+        if let Event::Said(said) = event {
+            said.lines().for_each(|line| told.hear(line));
+        }
+        if moment % step == step - 1 {
+            let image = disk.cut(Policy::KeepAll, &mut Random::new(0));
+            open_image(&image, 5, &told, Demand::Everything, false).expect("whole");
+        }
+    }
+    // The model agrees with the files themselves.
+    let (left, found) = (disk.cut(Policy::KeepAll, &mut Random::new(0)), read_image(recorded.root.path()));
+    assert!(left == found, "the model of the disk is wrong");
+}

@@ -1,0 +1,160 @@
+//! A process whose file operations are recorded: it lives in a store for a while and says on standard output what was
+//! acknowledged, one line in one write each.
+//!
+//! `power-child DIR SEED WRITERS BATCHES DURABILITY LIVES [CHECKPOINTS]`: opens the store `LIVES` times; each time some
+//! writers commit so many batches each (see `workload`), while collections are made and dropped and, with a directory
+//! `CHECKPOINTS`, checkpoints are taken.
+//!
+//! ```text
+//! batch WRITER NUMBER SEQ ETAG     ETAG of the counter; SEQ of the batch's last write
+//! made NAME / dropping NAME / dropped NAME     a collection
+//! saw SEQ                          by a reader of the change feed
+//! synced SEQ                       by Store::sync: everything up to there
+//! checkpoint NUMBER SEQ
+//! failed WHAT: ERROR               a call failed
+//! ```
+//!
+//! With `POWER_CHILD_BUG=split` it has the bug of splitting each batch in two, which the tests must notice.
+
+#[path = "durability/random.rs"]
+mod random;
+#[path = "durability/workload.rs"]
+mod workload;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use etagdb::{Durability, Error, FeedMode, FeedStart, Options, Precondition, Store};
+use workload::DOCS;
+
+/// How many batches of writer 0 there are between the making of two collections; each lives for two such times.
+const COLLECTION_EVERY: u64 = 40;
+
+struct Settings {
+    dir: String,
+    seed: u64,
+    writers: u64,
+    batches: u64,
+    durability: Durability,
+    checkpoints: Option<String>,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = |what: &str| arguments.next().unwrap_or_else(|| panic!("usage: power-child needs {what}"));
+    let dir = argument("DIR");
+    let mut number = |what: &str| argument(what).parse::<u64>().unwrap_or_else(|_| panic!("{what} is no number"));
+    let (seed, writers, batches) = (number("SEED"), number("WRITERS"), number("BATCHES"));
+    let durability = match argument("DURABILITY").as_str() {
+        "sync" => Durability::Sync,
+        // As `sync`; between the lives the shim's fault ends.
+        "faulty" => Durability::Sync,
+        "buffered" => Durability::Buffered,
+        other => panic!("unknown durability {other:?}"),
+    };
+    let lives: u64 = argument("LIVES").parse().expect("LIVES is a number");
+    let settings = Settings { dir, seed, writers, batches, durability, checkpoints: arguments.next() };
+    for life in 0..lives {
+        if let Err(error) = live(&settings, life) {
+            say(&format!("failed life {life}: {error}"));
+        }
+        if let Some(root) = std::path::Path::new(&settings.dir).parent() {
+            let _ = std::fs::remove_file(root.join("heal"));
+        }
+    }
+}
+
+fn live(settings: &Settings, life: u64) -> Result<(), Error> {
+    let options = Options::default().write_buffer_bytes(1 << 20).durability(settings.durability);
+    let store = options.flush_interval(Duration::from_millis(5)).open(&settings.dir)?;
+    store.collection(DOCS)?;
+    let writing = AtomicU64::new(settings.writers);
+    std::thread::scope(|scope| {
+        let (store, writing) = (&store, &writing);
+        scope.spawn(move || {
+            let mut feed = store.changes(FeedMode::All, FeedStart::Now).expect("a feed");
+            while writing.load(Ordering::SeqCst) > 0 {
+                match feed.wait(Duration::from_millis(50)) {
+                    Ok(page) if page.is_empty() => {}
+                    Ok(page) => say(&format!("saw {}", page.position)),
+                    Err(error) => return say(&format!("failed feed: {error}")),
+                }
+            }
+        });
+        for writer in 0..settings.writers {
+            scope.spawn(move || {
+                if let Err(error) = write(store, settings, writer) {
+                    say(&format!("failed writer {writer}: {error}"));
+                    // What was acknowledged must still be readable.
+                    let docs = store.existing_collection(DOCS).expect("made above");
+                    if let Err(error) = docs.get(workload::counter(writer)) {
+                        say(&format!("failed read {writer}: {error}"));
+                    }
+                }
+                writing.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        if let Some(dir) = &settings.checkpoints {
+            for number in 0..3 {
+                match store.checkpoint(format!("{dir}/{life} {number}")) {
+                    Ok(newest) => say(&format!("checkpoint {life} {number} {newest}")),
+                    Err(error) => say(&format!("failed checkpoint: {error}")),
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
+    let splits = std::env::var_os("POWER_CHILD_BUG").is_some_and(|bug| bug == "split");
+    let docs = store.collection(DOCS)?;
+    let counter = workload::counter(writer);
+    let found = docs.get(&counter)?;
+    let mut number = found.as_ref().map_or(0, |found| workload::parse_count(&found.body).expect("a count").1);
+    let mut guard = found.map_or(Precondition::Absent, |found| Precondition::Match(found.etag));
+    for _ in 0..settings.batches {
+        number += 1;
+        let mut batch = store.batch();
+        for (index, (id, body)) in workload::batch(settings.seed, writer, number).into_iter().enumerate() {
+            if index == 1 && splits {
+                std::mem::replace(&mut batch, store.batch()).commit()?;
+            }
+            let precondition = if id == counter { guard } else { Precondition::Any };
+            match body {
+                Some(body) => batch.put(&docs, id, body, precondition),
+                None => batch.delete(&docs, id, precondition),
+            };
+        }
+        let written: Vec<_> = batch.commit()?.into_iter().flatten().collect();
+        if splits {
+            guard = Precondition::Any;
+            continue;
+        }
+        let (first, last) = (&written[0], &written[written.len() - 1]);
+        say(&format!("batch {writer} {number} {} {}", last.seq, first.etag));
+        guard = first.etag.into();
+        if writer == 0 && number.is_multiple_of(COLLECTION_EVERY) {
+            let generation = number / COLLECTION_EVERY;
+            store.collection(&format!("extra {generation}"))?;
+            say(&format!("made extra {generation}"));
+            if generation > 2 {
+                say(&format!("dropping extra {}", generation - 2));
+                store.drop_collection(&format!("extra {}", generation - 2))?;
+                say(&format!("dropped extra {}", generation - 2));
+            }
+        }
+        if writer == 1 && settings.durability == Durability::Buffered && number.is_multiple_of(100) {
+            let newest = store.last_commit();
+            store.sync()?;
+            say(&format!("synced {newest}"));
+        }
+    }
+    Ok(())
+}
+
+/// Prints a line in one write.
+fn say(line: &str) {
+    let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+}
