@@ -6,7 +6,7 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk bench
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk bench powercut
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -46,3 +46,7 @@ sdk: ## install the published SDKs that the tests run
 
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
+
+powercut: ## the long run of the crash tests: 24,000 power cuts, 8,000 damages, each single call failing (minutes)
+	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 \
+	  $(CARGO) test --release --locked --workspace --test durability -- --nocapture --test-threads=1
