@@ -25,7 +25,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use etagdb::{Durability, Error, FeedMode, FeedStart, Options, Precondition, Store};
+use etagdb::{Durability, Error, FeedMode, FeedStart, Options, Precondition, Store, StoreHealth};
 use workload::DOCS;
 
 /// How many batches of writer 0 there are between the making of two collections; each lives for two such times.
@@ -37,6 +37,7 @@ struct Settings {
     writers: u64,
     batches: u64,
     durability: Durability,
+    patient: bool,
     checkpoints: Option<String>,
 }
 
@@ -46,15 +47,17 @@ fn main() {
     let dir = argument("DIR");
     let mut number = |what: &str| argument(what).parse::<u64>().unwrap_or_else(|_| panic!("{what} is no number"));
     let (seed, writers, batches) = (number("SEED"), number("WRITERS"), number("BATCHES"));
-    let durability = match argument("DURABILITY").as_str() {
+    let durability = argument("DURABILITY");
+    let patient = durability == "patient";
+    let durability = match durability.as_str() {
         "sync" => Durability::Sync,
-        // As `sync`; between the lives the shim's fault ends.
-        "faulty" => Durability::Sync,
+        // As `sync`; between the lives the shim's fault ends. `patient` ones try again while the disk is full.
+        "faulty" | "patient" => Durability::Sync,
         "buffered" => Durability::Buffered,
         other => panic!("unknown durability {other:?}"),
     };
     let lives: u64 = argument("LIVES").parse().expect("LIVES is a number");
-    let settings = Settings { dir, seed, writers, batches, durability, checkpoints: arguments.next() };
+    let settings = Settings { dir, seed, writers, batches, durability, patient, checkpoints: arguments.next() };
     for life in 0..lives {
         if let Err(error) = live(&settings, life) {
             say(&format!("failed life {life}: {error}"));
@@ -116,18 +119,34 @@ fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
     let mut guard = found.map_or(Precondition::Absent, |found| Precondition::Match(found.etag));
     for _ in 0..settings.batches {
         number += 1;
-        let mut batch = store.batch();
-        for (index, (id, body)) in workload::batch(settings.seed, writer, number).into_iter().enumerate() {
-            if index == 1 && splits {
-                std::mem::replace(&mut batch, store.batch()).commit()?;
+        let commit = || {
+            let mut batch = store.batch();
+            for (index, (id, body)) in workload::batch(settings.seed, writer, number).into_iter().enumerate() {
+                if index == 1 && splits {
+                    std::mem::replace(&mut batch, store.batch()).commit()?;
+                }
+                let precondition = if id == counter { guard } else { Precondition::Any };
+                match body {
+                    Some(body) => batch.put(&docs, id, body, precondition),
+                    None => batch.delete(&docs, id, precondition),
+                };
             }
-            let precondition = if id == counter { guard } else { Precondition::Any };
-            match body {
-                Some(body) => batch.put(&docs, id, body, precondition),
-                None => batch.delete(&docs, id, precondition),
-            };
+            batch.commit()
+        };
+        let mut result = commit();
+        while let (true, Err(Error::DiskFull(_))) = (settings.patient, &result) {
+            say(&format!("failed health: {}", store.health()));
+            if let Err(error) = docs.get(&counter).and_then(|_| docs.get("document 1")) {
+                say(&format!("failed read {writer}: {error}"));
+            }
+            // RocksDB looks for space every few seconds.
+            std::thread::park_timeout(Duration::from_millis(100));
+            if store.health() == StoreHealth::Healthy {
+                say("failed health: healthy again");
+                result = commit();
+            }
         }
-        let written: Vec<_> = batch.commit()?.into_iter().flatten().collect();
+        let written: Vec<_> = result?.into_iter().flatten().collect();
         if splits {
             guard = Precondition::Any;
             continue;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::CommitSeq;
 use crate::directory::{Construction, Directory, describe};
+use crate::durable::{self, Durable};
 use crate::encoding;
 use crate::error::Result;
 use crate::options::Options;
@@ -69,6 +70,7 @@ impl Store {
         inner.rocks.checkpoint(&target.rocks_path())?;
         // Opening it says what is in it, and that it opens.
         let newest = newest_commit(&target.rocks_path())?;
+        durable::mark_copy(&target.rocks_path(), newest)?;
         target.finish()?;
         Ok(newest)
     }
@@ -90,9 +92,12 @@ impl Store {
     /// [`Error::DiskFull`](crate::Error::DiskFull) and [`Error::Io`](crate::Error::Io) when copying fails. After an error `target` is as it was.
     pub fn restore(checkpoint: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<CommitSeq> {
         let source = Directory::open_shared(checkpoint.as_ref())?;
+        let marked = Durable::open(checkpoint.as_ref(), &source.rocks_path(), false, false)?;
         let target = Construction::begin(target.as_ref(), true)?;
         copy_database(&source.rocks_path(), &target.rocks_path())?;
         let newest = newest_commit(&target.rocks_path())?;
+        marked.check(newest.get())?;
+        durable::mark_copy(&target.rocks_path(), newest)?;
         target.finish()?;
         Ok(newest)
     }

@@ -270,6 +270,7 @@ impl Core {
             // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
             return results.into_iter().map(|_| Err(fail())).collect();
         }
+        self.health.after_write();
         if self.options.syncs() {
             self.durable.note(last.get(), rocks_sequence);
         }

@@ -165,6 +165,7 @@ impl Drop for Construction {
         // What cannot be removed says of itself that it is unfinished, as long as the mark goes last.
         let removed = fs::remove_dir_all(self.path.join(ROCKS_DIR));
         if removed.is_ok() || removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            let _ = fs::remove_file(self.path.join(DURABLE_FILE));
             let _ = fs::remove_file(self.path.join(UNFINISHED_FILE));
             if self.made_directory {
                 let _ = fs::remove_dir(&self.path);

@@ -34,7 +34,8 @@
 //! ```
 //!
 //! `commit`: the newest commit that is on disk. `rocks`: RocksDB's sequence number of a row that is on disk together
-//! with all before it; it also covers what is no commit, as the making of a collection. `manifest`, `manifest bytes`:
+//! with all before it, which also covers what is no commit, as the making of a collection; 0 where it is not known, as
+//! beside a copy. `manifest`, `manifest bytes`:
 //! the number of a `MANIFEST` that was in use, and up to where it was synced.
 //!
 //! # Rejected
@@ -334,6 +335,15 @@ impl Mark {
     }
 }
 
+/// Leaves a mark beside a copy of a database that is on disk, made by a checkpoint or a restore, so that a copy that has
+/// lost commits by the time it is opened is noticed. The directory is synced by whoever makes the copy.
+pub(crate) fn mark_copy(database: &Path, newest: CommitSeq) -> Result<()> {
+    let store = database.parent().unwrap_or(database);
+    // Where RocksDB's sequence stands is not known of a copy: a log was taken along as far as it went.
+    let mark = Mark { commit: newest.get(), ..Mark::default() }.with_manifest(database, &Mark::default());
+    create(store, &mark).map_err(|error| describe(&store.join(DURABLE_FILE), error)).map(drop)
+}
+
 /// Makes the file with a first mark in it, durably: under its own name it always holds one.
 fn create(store: &Path, mark: &Mark) -> std::io::Result<File> {
     let (temporary, path) = (store.join("DURABLE.new"), store.join(DURABLE_FILE));
@@ -428,5 +438,40 @@ mod tests {
         }
         fs::remove_file(path.join(DURABLE_FILE)).expect("remove");
         crate::Store::open(&path).expect("as the message says");
+    }
+
+    /// A checkpoint whose log has lost its end is not opened, and not restored.
+    #[test]
+    fn a_copy_that_lost_commits_is_noticed() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = |name: &str| dir.path().join(name);
+        let store = crate::Store::open(path("store")).expect("open");
+        let docs = store.collection("docs").expect("collection");
+        for n in 0..5 {
+            docs.put(format!("{n}"), "x", crate::Precondition::Any).expect("put");
+        }
+        store.checkpoint(path("monday")).expect("checkpoint");
+        crate::Store::restore(path("monday"), path("good")).expect("restore");
+        drop(crate::Store::open(path("good")).expect("open"));
+        let database = path("monday").join("rocksdb");
+        let entries = fs::read_dir(&database).expect("list").map(|entry| entry.expect("entry").path());
+        let logs: Vec<_> =
+            entries.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
+        let log = logs.iter().max_by_key(|log| fs::metadata(log).expect("there").len()).expect("a log");
+        // The end of its next to last record.
+        let mut reader = LogReader::open(log, 0).expect("open");
+        let mut ends = vec![0];
+        while let Step::Record { .. } = reader.step().expect("read") {
+            ends.push(reader.whole());
+        }
+        let file = OpenOptions::new().write(true).open(log).expect("open");
+        file.set_len(ends[ends.len() - 2]).expect("cut off");
+        let refused = crate::Store::restore(path("monday"), path("bad")).expect_err("a commit is missing");
+        assert!(matches!(&refused, Error::Corruption(message) if message.contains("commits 5 to 5")), "{refused}");
+        assert!(!path("bad").exists());
+        for read_only in [true, false] {
+            let refused = crate::Options::default().read_only(read_only).open(path("monday"));
+            assert!(matches!(refused, Err(Error::Corruption(_))), "{refused:?}");
+        }
     }
 }

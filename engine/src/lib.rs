@@ -107,6 +107,7 @@ pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
 pub use handle::CommitHandle;
+pub use health::StoreHealth;
 pub use history::{AsOf, History, Version};
 pub use maintenance::Maintained;
 pub use options::{Durability, Options};

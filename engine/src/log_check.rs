@@ -18,7 +18,7 @@
 //! there no more, which is damage; if all are above it, nobody was promised anything. The mark can lag behind after
 //! a power cut (`durable` says how much) but is never ahead, so a torn tail is never called damage.
 //!
-//! Without a mark, as in a copy that was made by other means, a whole record behind one that is not counts as damage.
+//! Without a mark of sequences, as in a copy, a whole record behind one that is not counts as damage.
 //!
 //! The `MANIFEST` is held against its own size in the mark: up to there each record is whole.
 //!
@@ -252,7 +252,7 @@ fn check_logs(logs: &[(u64, PathBuf)], floor: u64, mark: Option<&Mark>, torn: &m
             }
         }
     }
-    let synced = mark.map(|mark| mark.rocks);
+    let synced = mark.map(|mark| mark.rocks).filter(|&synced| synced > 0);
     if let Some(lost) = open {
         let was_on_disk = match (synced, end) {
             (None, _) => lost.next.is_some(),

@@ -76,6 +76,11 @@ impl Rocks {
         self.db.write_opt(rows.batch, &options).map_err(failure)
     }
 
+    /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
+    pub(crate) fn takes_writes(&self) -> bool {
+        self.write(Rows::default(), false).is_ok()
+    }
+
     /// The sequence number of the newest row.
     pub(crate) fn sequence(&self) -> u64 {
         self.db.latest_sequence_number()

@@ -140,7 +140,7 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Reads of current versions that were not.
     pub cache_misses: u64,
-    /// Whether the store takes writes.
+    /// Whether the store takes writes, a full disk aside; [`Store::health`] says more.
     pub writable: bool,
 }
 
@@ -185,7 +185,7 @@ impl Store {
         let collections = load_collections(&rocks, last_assigned)?;
         let (rocks, durable) = (Arc::new(rocks), Arc::new(durable));
         let visible = Arc::new(Visible::new(last_assigned));
-        let health = Arc::new(if options.read_only { Health::read_only() } else { Health::default() });
+        let health = Arc::new(Health::new(&options.clock, options.read_only));
         let flusher = match options.durability {
             _ if options.read_only => None,
             Durability::Sync => None,

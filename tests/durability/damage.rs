@@ -169,3 +169,39 @@ fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
     }
     assert!(wrong.is_empty(), "{} damages were served as good data", wrong.len());
 }
+
+/// One bit makes RocksDB read the same place of a log or of a `MANIFEST` for ever: record type 1 becomes 5, that of a
+/// recycled log.
+#[test]
+fn a_record_of_another_type_does_not_make_opening_go_round_for_ever() {
+    let victims = victims();
+    let victim = victims.iter().find(|victim| victim.name == "killed").expect("there");
+    let watch = Watch::new(1, Duration::from_secs(5));
+    let refused = watch.run(|thread| {
+        let mut refused = Vec::new();
+        for wanted in ["log", "MANIFEST"] {
+            let mut image = victim.image.clone();
+            let largest = image.iter_mut().filter(|(path, _)| kind(path) == wanted);
+            let largest = largest.max_by_key(|(_, contents)| contents.as_ref().map_or(0, Vec::len));
+            let (path, Some(bytes)) = largest.expect("there is one") else { panic!("it is a file") };
+            // The second record: the first one decides whether the log counts as recycled.
+            let second = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+            assert_eq!(bytes[second + 6], 1, "a whole record");
+            bytes[second + 6] = 5;
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let dir = memory_dir();
+            write_image(&image, dir.path());
+            let found = watch.time(
+                thread,
+                || name.clone(),
+                || check(&dir.path().join("store"), 11, &victim.told, Demand::Everything, false),
+            );
+            refused.push((name, second, found));
+        }
+        refused
+    });
+    for (name, offset, found) in &refused[0] {
+        let Err(Wrong::Unopenable(said)) = found else { panic!("{name}: {found:?}") };
+        assert!(said.contains(name.as_str()) && said.contains(&format!("offset {offset}")), "{said}");
+    }
+}

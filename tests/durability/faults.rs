@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::disk::Image;
 use crate::model::{Demand, Told, Wrong, check};
-use crate::power::{Watch, Work, threads};
-use crate::recorder::{Orders, memory_dir, run_with};
+use crate::power::{Recorded, Watch, Work, cut_power, threads};
+use crate::recorder::{Event, Orders, memory_dir, run_with};
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
@@ -16,6 +17,9 @@ const ENOSPC: i32 = 28;
 
 /// Once, or for ever.
 const COUNTS: [u64; 2] = [1, u64::MAX >> 2];
+
+/// How long a disk is full, in calls.
+const FULL: u64 = 2;
 
 /// Two lives: the first one meets the fault; the second one, in the same process, opens the store again.
 const WORK: Work = Work { seed: 21, writers: 2, batches: 40, durability: "faulty", lives: 2, checkpoints: false };
@@ -108,4 +112,30 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
         println!("{place}: {what}");
     }
     assert!(wrong.is_empty());
+}
+
+/// Every write fails for a while, in the middle of a life. The store says so, goes on reading, and goes on writing by
+/// itself when there is space again; and a power cut at any moment of this loses nothing.
+#[test]
+fn a_full_disk_is_told_and_passes_without_reopening() {
+    let began = Instant::now();
+    for first in [60, 85] {
+        let work = Work { batches: 25, durability: "patient", lives: 1, ..WORK };
+        let orders = Orders { fault: Some(("write", first, FULL, ENOSPC)), ..Orders::default() };
+        let recorded = Recorded::new(work, &orders, Image::new(), Told::default().after_failures());
+        let mut told = Told::default();
+        for event in &recorded.events {
+            if let Event::Said(said) = event {
+                said.lines().for_each(|line| told.hear(line));
+            }
+        }
+        let said = |what: &str| told.failures.iter().any(|failure| failure.starts_with(what));
+        assert!(said("failed health: disk full since"), "write {first}: {:?}", told.failures);
+        assert!(said("failed health: healthy again"), "write {first}: {:?}", told.failures);
+        assert!(!said("failed read") && !said("failed writer"), "write {first}: {:?}", told.failures);
+        assert!(told.batches.values().all(|&last| last == work.batches), "write {first}: {:?}", told.batches);
+        let tally = cut_power(&recorded, 60, Demand::Everything);
+        assert!(tally.wrong.is_empty(), "{:?}", tally.wrong[0]);
+    }
+    println!("disk full and back, twice, with 120 power cuts: {:.1?}", began.elapsed());
 }
