@@ -333,7 +333,7 @@ impl Binder {
         names: &Names<'_>,
         aggregates: &mut Aggregates,
     ) -> Result<Expression> {
-        if let Some(kind) = aggregate_kind(name) {
+        if let Some(kind) = AggregateKind::named(name) {
             return self.aggregate(kind, name, arguments, position, names, aggregates);
         }
         if name.eq_ignore_ascii_case("IIF") {
@@ -465,18 +465,6 @@ fn wrong_arity(name: &str, least: usize, most: usize, found: usize, position: Po
         (least, most) => format!("{least} to {most}"),
     };
     QueryError::new(position, format!("the {name} function takes {wanted} argument(s), not {found}"))
-}
-
-fn aggregate_kind(name: &str) -> Option<AggregateKind> {
-    match name.to_ascii_uppercase().as_str() {
-        "COUNT" => Some(AggregateKind::Count),
-        "COUNTIF" => Some(AggregateKind::CountIf),
-        "SUM" => Some(AggregateKind::Sum),
-        "AVG" => Some(AggregateKind::Average),
-        "MIN" => Some(AggregateKind::Minimum),
-        "MAX" => Some(AggregateKind::Maximum),
-        _ => None,
-    }
 }
 
 /// The value of a literal. A parameter is not one here: it may be large, and be used often.

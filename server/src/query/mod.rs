@@ -23,9 +23,11 @@ mod limits;
 mod parser;
 mod parser_expression;
 mod plan;
+mod print;
 #[cfg(test)]
 mod reference;
 mod regroup;
+mod rewrite;
 mod token;
 mod tree;
 mod value;
@@ -36,12 +38,13 @@ use serde_json::Value;
 
 pub(crate) use collect::Flow;
 pub(crate) use error::QueryError;
+pub(crate) use rewrite::Features;
 
 use collect::Gather;
 use error::Result;
 use evaluate::{Context, Frame, GroupValues, Scope, evaluate};
 use plan::{DOCUMENT, Expression, Origin, Plan, Step};
-use tree::BinaryOperator;
+use tree::{BinaryOperator, Select};
 
 /// How much a query may hold in memory unless its caller says otherwise: a result page is a few megabytes, a sort of
 /// everything in a large container is not for one request.
@@ -50,6 +53,8 @@ const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 /// A checked query.
 #[derive(Debug)]
 pub(crate) struct Query {
+    /// What the author wrote.
+    tree: Select,
     plan: Plan,
     /// When the query began, in units of 100 ns since 1970.
     ticks: i64,
@@ -75,7 +80,7 @@ impl KeyHints {
 /// # Errors
 /// Syntax, names, parameters, functions or limits; the message says which, with line and column.
 pub(crate) fn parse(text: &str, parameters: Vec<(String, Value)>) -> Result<Query> {
-    Ok(Query::new(bind::bind(&parser::parse_query(text)?, parameters)?))
+    Query::new(parser::parse_query(text)?, parameters)
 }
 
 /// Parses and checks the condition of a patch, such as `from c where c.stock > 0`.
@@ -83,15 +88,30 @@ pub(crate) fn parse(text: &str, parameters: Vec<(String, Value)>) -> Result<Quer
 /// # Errors
 /// As [`parse`].
 pub(crate) fn parse_predicate(text: &str) -> Result<Query> {
-    Ok(Query::new(bind::bind(&parser::parse_condition(text)?, Vec::new())?))
+    Query::new(parser::parse_condition(text)?, Vec::new())
 }
 
 impl Query {
-    fn new(plan: Plan) -> Self {
+    fn new(tree: Select, parameters: Vec<(String, Value)>) -> Result<Self> {
+        let plan = bind::bind(&tree, parameters)?;
         // A clock before 1970 or after the year 30,000 is no reason to refuse a query that does not ask for the time.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ticks = i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX);
-        Query { plan, ticks }
+        Ok(Query { tree, plan, ticks })
+    }
+
+    /// Whether results of different documents must be brought together: ordered, counted, made distinct or cut off.
+    pub(crate) fn merges(&self) -> bool {
+        !self.streams() && !self.plan.sources.is_empty()
+    }
+
+    /// What a client has to know that asks each partition key range by itself and merges the answers: the `queryInfo`
+    /// of a query plan.
+    ///
+    /// # Errors
+    /// A query that cannot be merged, or not by this client.
+    pub(crate) fn plan_for_clients(&self, features: Features) -> Result<Value> {
+        rewrite::query_info(&self.tree, &self.plan, features)
     }
 
     /// Whether each document yields its results independently of the others, so that pages can resume after any
