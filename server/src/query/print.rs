@@ -383,8 +383,9 @@ mod tests {
 
     /// Any expression, as text.
     fn expressions() -> impl Strategy<Value = String> {
-        let leaf = prop::sample::select(vec!["1", "2.5", "c.x", "@p", "'a\\n\"'", "null", "undefined", "c['a b']", "true"])
-            .prop_map(str::to_owned);
+        let leaf =
+            prop::sample::select(vec!["1", "2.5", "c.x", "@p", "'a\\n\"'", "null", "undefined", "c['a b']", "true"])
+                .prop_map(str::to_owned);
         leaf.prop_recursive(4, 32, 3, |inner| {
             let operator = prop::sample::select(vec![
                 "+", "-", "*", "/", "%", "||", "|", "&", "^", "=", "!=", "<", ">=", "<<", ">>>", "??", "AND", "OR",

@@ -29,6 +29,9 @@ pub(crate) struct Features {
 }
 
 impl Features {
+    /// All there are.
+    pub(crate) const ALL: Features = Features { group_by: true, non_value_aggregate: true };
+
     /// Reads the list that clients send, names between commas.
     pub(crate) fn parse(list: &str) -> Features {
         let has = |name: &str| list.split(',').any(|feature| feature.trim().eq_ignore_ascii_case(name));
@@ -70,6 +73,26 @@ pub(super) fn query_info(select: &Select, plan: &Plan, features: Features) -> Re
         "hasNonStreamingOrderBy": false,
         "dCountInfo": null,
     }))
+}
+
+/// The `queryInfo` for a client that asks one range only: the query as it is gives the result as it is.
+pub(super) fn query_info_for_one(select: &Select) -> Value {
+    json!({
+        "distinctType": "None",
+        "top": null,
+        "offset": null,
+        "limit": null,
+        "orderBy": [],
+        "orderByExpressions": [],
+        "groupByExpressions": [],
+        "groupByAliases": [],
+        "aggregates": [],
+        "groupByAliasToAggregateType": {},
+        "rewrittenQuery": "",
+        "hasSelectValue": matches!(select.projection, Projection::Value(_)),
+        "hasNonStreamingOrderBy": false,
+        "dCountInfo": null,
+    })
 }
 
 /// What grouping adds to a plan.
@@ -217,9 +240,7 @@ fn payload(select: &Select) -> Expression {
 /// What a range has to say of one aggregate.
 fn parts(kind: AggregateKind, call: &Expression, operand: &Expression) -> Expression {
     let of = |name: &str| here(Node::Call { name: name.to_owned(), arguments: vec![operand.clone()] });
-    let counted = |name: &str, of_kind: &str| {
-        object(vec![(name, of(of_kind)), ("count", of("COUNT"))])
-    };
+    let counted = |name: &str, of_kind: &str| object(vec![(name, of(of_kind)), ("count", of("COUNT"))]);
     match kind {
         AggregateKind::Average => item(counted("sum", "SUM")),
         AggregateKind::Minimum => object(vec![("item", call.clone()), ("item2", counted("min", "MIN"))]),
@@ -287,7 +308,9 @@ fn here(node: Node) -> Expression {
 fn unsupported(select: &Select, what: &str) -> QueryError {
     QueryError::new(
         select.position,
-        format!("the query contains {what}, which the calling client does not support over several partition key ranges"),
+        format!(
+            "the query contains {what}, which the calling client does not support over several partition key ranges"
+        ),
     )
 }
 
@@ -296,7 +319,7 @@ mod tests {
     use super::super::parse;
     use super::*;
 
-    const ALL: Features = Features { group_by: true, non_value_aggregate: true };
+    const ALL: Features = Features::ALL;
 
     fn info(text: &str, features: Features) -> Result<Value> {
         parse(text, vec![("@n".to_owned(), json!(3))]).expect(text).plan_for_clients(features)
