@@ -236,10 +236,10 @@ impl Service {
             reply = reply.header("content-location", parts.uri.path());
         }
         let activity = Headers(&parts.headers).activity_id().unwrap_or_else(uuid::Uuid::new_v4);
-        reply
-            .header("x-ms-activity-id", &activity.to_string())
-            .header("x-ms-request-charge", "1")
-            .header("x-ms-version", PROTOCOL_VERSION)
+        if !reply.headers.contains_key("x-ms-request-charge") {
+            reply = reply.header("x-ms-request-charge", "1");
+        }
+        reply.header("x-ms-activity-id", &activity.to_string()).header("x-ms-version", PROTOCOL_VERSION)
     }
 
     fn dispatch(&self, route: &Route, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
@@ -400,7 +400,7 @@ impl Service {
                 Method::GET if headers.is_change_feed() => changes::read(self, container, headers),
                 Method::GET => feed::read(self, container, headers),
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
-                Method::POST if headers.is_query_plan() => query_route::plan(container, body),
+                Method::POST if headers.is_query_plan() => query_route::plan(container, headers, body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
                 Method::POST if headers.is_batch() => batch::run(self, container, headers, body, guard),
                 Method::POST => items::create(self, container, headers, body, guard),
