@@ -10,6 +10,7 @@ mod concurrency;
 mod cursors;
 mod etags;
 mod feed_histories;
+mod handles;
 mod history;
 mod limits;
 mod model;
