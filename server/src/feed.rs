@@ -26,8 +26,9 @@ const PAGE_TIME_MAX: Duration = Duration::from_secs(5);
 /// A feed of items.
 pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
     headers.check_session(service.store.last_commit())?;
-    let range = range(container, &headers.scope(container)?)?;
-    let mut walk = Walk::begin(service, container, headers, range, b"feed")?;
+    let scope = headers.scope(container)?;
+    let range = range(container, &scope)?;
+    let mut walk = Walk::begin(service, container, headers, (&scope, range), b"feed")?;
     let mut page = Page::new(headers)?;
     walk.run(|document, _| {
         page.push(Version::of(document).render(container));
@@ -92,8 +93,8 @@ pub(crate) struct Walk<'a> {
     what: Vec<u8>,
     started: Instant,
     more: bool,
-    /// Documents read so far.
-    pub(crate) read: u64,
+    /// Whether a page ends where a partition key range does.
+    by_range: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -102,10 +103,10 @@ impl<'a> Walk<'a> {
         service: &Service,
         container: &'a Container,
         headers: Headers<'_>,
-        range: ScanRange,
+        (scope, range): (&Scope, ScanRange),
         what: &[u8],
     ) -> Result<Walk<'a>, ApiError> {
-        let what = [container.rid.to_string().as_bytes(), b"\0", what, b"\0", format!("{range:?}").as_bytes()].concat();
+        let what = Walk::what(container, what, scope);
         let token = headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
         let (snapshot, place) = match token {
             None => (as_of::snapshot(service, headers)?, Place::default()),
@@ -121,7 +122,23 @@ impl<'a> Walk<'a> {
                 return Err(ApiError::bad_request("The continuation token is invalid: it belongs to another query."));
             }
         };
-        Ok(Walk { container, snapshot, range, place, what, started: Instant::now(), more: false, read: 0 })
+        Ok(Walk { container, snapshot, range, place, what, started: Instant::now(), more: false, by_range: false })
+    }
+
+    /// What tells the tokens of one feed or query of a container from those of another. A partition key may also be given
+    /// as the range of effective keys that begins with it, and a client may change over on the way.
+    pub(crate) fn what(container: &Container, what: &[u8], scope: &Scope) -> Vec<u8> {
+        let start = match scope {
+            Scope::Everything { .. } => Vec::new(),
+            Scope::Key(key) => item_key::epk_range(&container.definition.partition_key, key).0,
+            Scope::Range { start, .. } => start.clone(),
+        };
+        [container.rid.to_string().as_bytes(), b"\0", what, b"\0", &start].concat()
+    }
+
+    /// Makes a page end where a partition key range does, empty or not, as it does in the service when all are asked.
+    pub(crate) fn stop_between_ranges(&mut self) {
+        self.by_range = true;
     }
 
     /// Shows items to `visit` until it says that the page is full, or the items or the time are at their end.
@@ -137,6 +154,10 @@ impl<'a> Walk<'a> {
             range = range.after(&self.place.key);
         }
         let passed = self.place.passed as usize;
+        let next_range = self.by_range.then(|| self.next_range()).flatten();
+        if let Some(start) = &next_range {
+            range = range.to(start);
+        }
         let mut full = false;
         for row in self.snapshot.scan(&self.container.items, &range)?.skip(passed) {
             let (key, document) = row?;
@@ -144,7 +165,6 @@ impl<'a> Walk<'a> {
                 self.more = true;
                 return Ok(());
             }
-            self.read += 1;
             let before = self.place.results;
             let mut results = before;
             full = visit(&document, &mut results)?;
@@ -157,7 +177,18 @@ impl<'a> Walk<'a> {
             self.place.pass(&key);
             full |= self.started.elapsed() > PAGE_TIME_MAX;
         }
+        if let Some(start) = next_range {
+            // No item has a key as short as this one.
+            self.place.pass(&start);
+            self.more = true;
+        }
         Ok(())
+    }
+
+    /// Where the partition key range after the present one begins, if there is one.
+    fn next_range(&self) -> Option<Vec<u8>> {
+        let ranges = &self.container.ranges;
+        ranges.bounds(ranges.number_of(&self.place.key)).1
     }
 
     /// The token of the next page, if there is one.
@@ -196,6 +227,10 @@ impl Page {
 
     pub(crate) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The page as an answer about items of a container.

@@ -2,6 +2,7 @@
 //!
 //! Owns the defaults the service fills in and the refusals of what this server cannot keep. It writes nothing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use etagdb::Retention;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::partition_key::PartitionKeyDefinition;
+use crate::query::{self, ComputedProperty};
 use crate::status::ApiError;
 use crate::ttl;
 use crate::unique;
@@ -17,6 +19,10 @@ use crate::unique;
 const RETENTION_MINUTES_DEFAULT: u64 = 10;
 /// Most characters in the id of a database or container.
 const ID_CHARACTERS_MAX: usize = 255;
+/// Most computed properties of a container, as the service has it.
+const COMPUTED_PROPERTIES_MAX: usize = 20;
+/// Names that every item has already.
+const SYSTEM_PROPERTIES: [&str; 6] = ["id", "_rid", "_ts", "_etag", "_self", "_attachments"];
 
 /// A container as its owner defined it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +41,9 @@ pub(crate) struct ContainerDefinition {
     /// How long the change feed with all versions and deletes must be kept, in minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) change_feed_policy: Option<Value>,
+    /// As they were given; [`computed_properties`] reads them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) computed_properties: Option<Value>,
 }
 
 /// Reads the id of a new database.
@@ -65,7 +74,40 @@ pub(crate) fn container(body: &[u8]) -> Result<ContainerDefinition, ApiError> {
         default_ttl: ttl::container_default(object.get("defaultTtl"))?,
         unique_key_policy: unique_key_policy(given(&mut object, "uniqueKeyPolicy"))?,
         change_feed_policy: change_feed_policy(given(&mut object, "changeFeedPolicy"))?,
+        computed_properties: checked_computed_properties(given(&mut object, "computedProperties"))?,
     })
+}
+
+fn checked_computed_properties(list: Option<Value>) -> Result<Option<Value>, ApiError> {
+    let properties = computed_properties(list.as_ref())?;
+    Ok(list.filter(|_| !properties.is_empty()))
+}
+
+/// The computed properties that a definition has.
+pub(crate) fn computed_properties(list: Option<&Value>) -> Result<Vec<ComputedProperty>, ApiError> {
+    let wrong = |what: String| {
+        ApiError::bad_request(format!("One of the specified inputs is invalid: 'computedProperties' {what}."))
+    };
+    let Some(list) = list else { return Ok(Vec::new()) };
+    let list = list.as_array().ok_or_else(|| wrong("must be a list of objects with 'name' and 'query'".into()))?;
+    if list.len() > COMPUTED_PROPERTIES_MAX {
+        return Err(wrong(format!("has {} entries; the limit is {COMPUTED_PROPERTIES_MAX}", list.len())));
+    }
+    let mut names = HashSet::new();
+    let mut properties = Vec::with_capacity(list.len());
+    for property in list {
+        let (Some(name), Some(query)) = (property["name"].as_str(), property["query"].as_str()) else {
+            return Err(wrong("must be a list of objects with 'name' and 'query'".into()));
+        };
+        if name.is_empty() || SYSTEM_PROPERTIES.contains(&name) || !names.insert(name) {
+            return Err(wrong(format!(
+                "cannot have the name {name:?}: it is empty, a system property, or there twice"
+            )));
+        }
+        let property = query::computed_property(name, query);
+        properties.push(property.map_err(|error| wrong(format!("has the invalid entry {name:?}: {error}")))?);
+    }
+    Ok(properties)
 }
 
 /// Reads the definition that is to take the place of `current`. What names and divides the items cannot change.
@@ -145,11 +187,6 @@ fn given(object: &mut Map<String, Value>, name: &str) -> Option<Value> {
 /// A setting that would be stored and then not kept is refused: a client that reads it back would trust it.
 fn refuse_left_out(object: &Map<String, Value>) -> Result<(), ApiError> {
     let asks = |name: &str| object.get(name).filter(|value| !value.is_null());
-    if asks("computedProperties").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
-        return Err(ApiError::bad_request(
-            "Computed properties are not supported: 'computedProperties' must be empty.",
-        ));
-    }
     if asks("analyticalStorageTtl").is_some_and(|ttl| ttl.as_i64() != Some(0)) {
         return Err(ApiError::bad_request("There is no analytical store: 'analyticalStorageTtl' must be absent or 0."));
     }
@@ -268,6 +305,9 @@ mod tests {
         for (extra, name) in [
             (r#","uniqueKeyPolicy":{"uniqueKeys":[{"paths":["a"]}]}"#, "uniqueKeyPolicy"),
             (r#","computedProperties":[{"name":"a","query":"SELECT VALUE 1"}]"#, "computedProperties"),
+            (r#","computedProperties":{"name":"a","query":"SELECT VALUE c.a FROM c"}"#, "One of the specified inputs"),
+            (r#","computedProperties":[{"name":"id","query":"SELECT VALUE c.a FROM c"}]"#, "system property"),
+            (r#","computedProperties":[{"name":"a"}]"#, "'name' and 'query'"),
             (r#","vectorEmbeddingPolicy":{}"#, "vectorEmbeddingPolicy"),
             (r#","partitionKey":{"paths":["/a","/b"],"kind":"Hash"}"#, "Too many partition key paths"),
             (r#","defaultTtl":0"#, "defaultTtl"),

@@ -1,29 +1,29 @@
 //! Queries over HTTP: over the items of a container, and over the lists of databases, containers and offers.
 //!
-//! Owns what part of a container a query has to read, and its pages. What a query means is the `query` module's.
+//! Owns what part of a container a query has to read, who merges the results of several partition key ranges, and the
+//! pages of lists. What a query means is the `query` module's; running it over items is `query_run`'s.
 
-use std::time::Instant;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use etagdb::{CommitSeq, ScanRange};
+use http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Position, Token};
-use crate::feed::{self, Page, Walk};
+use crate::feed::{self, Page};
+use crate::figures::{Access, Figures};
 use crate::headers::{Headers, Scope};
 use crate::item_key;
+use crate::metadata;
 use crate::partition_key::{Component, PartitionKey};
-use crate::query::{self, Flow, KeyHints, Query, QueryError};
+use crate::query::{self, ComputedProperty, Features, Flow, KeyHints, Query, QueryError};
+use crate::query_run::Run;
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
-use crate::wire::{self, Version};
+use crate::wire;
 
-/// Which indexes a query used or could have used: none, because there are none besides the partition key and the id.
-const NO_INDEXES: &str = r#"{"UtilizedSingleIndexes":[],"PotentialSingleIndexes":[],"UtilizedCompositeIndexes":[],"PotentialCompositeIndexes":[]}"#;
+/// The sub-status of a query that only the client can merge.
+const NOT_SERVABLE: &str = "1004";
 
 /// The body of a query.
 #[derive(Deserialize)]
@@ -40,29 +40,62 @@ struct Parameter {
     value: Value,
 }
 
-fn parse(body: &[u8]) -> Result<Query, ApiError> {
+fn parse(body: &[u8], computed: &[ComputedProperty]) -> Result<Query, ApiError> {
     let spec: Spec = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("The query's body is invalid: {error}.")))?;
     let parameters = spec.parameters.unwrap_or_default().into_iter().map(|parameter| (parameter.name, parameter.value));
-    query::parse(&spec.query, parameters.collect()).map_err(refusal)
+    query::parse_with(&spec.query, parameters.collect(), computed).map_err(refusal)
 }
 
-fn refusal(error: QueryError) -> ApiError {
+/// Reads a query over a container's items.
+fn parse_over(container: &Container, body: &[u8]) -> Result<Query, ApiError> {
+    parse(body, &metadata::computed_properties(container.definition.computed_properties.as_ref())?)
+}
+
+pub(crate) fn refusal(error: QueryError) -> ApiError {
     ApiError::bad_request(format!("Syntax error or unsupported query: {error}."))
 }
 
-/// A query plan: send the query as it is. The query is checked all the same, so that a mistake shows here too.
-///
-/// A client with a plan asks every range and puts the answers one after the other, which is wrong where results depend on
-/// one another. Such queries are answered whole when they are sent without a range.
-pub(crate) fn plan(container: &Container, body: &[u8]) -> Result<Reply, ApiError> {
-    if !parse(body)?.streams() && container.ranges.len() > 1 {
-        return Err(ApiError::bad_request(
-            "There is no plan for a query with ORDER BY, DISTINCT, GROUP BY, TOP, OFFSET or aggregates over several \
-             partition key ranges: send the query without a partition key range, and the server merges.",
-        ));
-    }
-    Ok(Reply::value(http::StatusCode::OK, &wire::query_plan()))
+/// Answers a request for a query plan.
+pub(crate) fn plan(container: &Container, headers: Headers<'_>, body: &[u8]) -> Result<Reply, ApiError> {
+    let query = parse_over(container, body)?;
+    let features = Features::parse(headers.text("x-ms-cosmos-supported-query-features")?.unwrap_or(""));
+    let info = match query.plan_for_clients(features) {
+        // With one range there is nothing to merge: the query itself gives the result.
+        Err(_) if container.ranges.len() == 1 => query.plan_for_one(),
+        info => info.map_err(refusal)?,
+    };
+    Ok(Reply::value(StatusCode::OK, &wire::query_plan(&info, &plan_ranges(container, &query))))
+}
+
+/// The part of the container that a plan covers: the one partition key that the query fixes, or all of it.
+fn plan_ranges(container: &Container, query: &Query) -> Value {
+    let Some(key) = hinted_key(container, &query.key_equality()) else {
+        return json!([{ "min": "", "max": "FF", "isMinInclusive": true, "isMaxInclusive": false }]);
+    };
+    let mut epk = Vec::new();
+    container.definition.partition_key.write_epk(&key.0, &mut epk);
+    let epk = hex(&epk);
+    json!([{ "min": epk, "max": epk, "isMinInclusive": true, "isMaxInclusive": true }])
+}
+
+/// Bytes as the wire has effective partition keys.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Refuses a query over several ranges whose results must be merged, as the service does: its clients then ask for the
+/// plan, ask each range by itself, and merge. The plan is in the answer too, for those that look there.
+fn leave_to_client(container: &Container, query: &Query) -> Result<Reply, ApiError> {
+    let info = query.plan_for_clients(Features::ALL).map_err(refusal)?;
+    let plan = wire::query_plan(&info, &plan_ranges(container, query));
+    let body = json!({
+        "code": Kind::BadRequest.code(),
+        "message": "The provided cross partition query can not be directly served by the gateway. This is a first chance \
+                    (internal) exception that all newer clients will know how to handle gracefully.",
+        "additionalErrorInfo": plan.to_string(),
+    });
+    Ok(Reply::value(StatusCode::BAD_REQUEST, &body).header("x-ms-substatus", NOT_SERVABLE))
 }
 
 /// A query over conflicts, of which there are none.
@@ -72,7 +105,7 @@ pub(crate) fn conflicts(
     headers: Headers<'_>,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    parse(body)?;
+    parse(body, &[])?;
     require_routing(&headers.scope(container)?)?;
     list(service, "Conflicts", &container.rid.to_string(), headers, Vec::new())
 }
@@ -84,36 +117,37 @@ pub(crate) fn items(
     headers: Headers<'_>,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
+    let mut figures = Figures::begin();
     headers.check_session(service.store.last_commit())?;
-    let query = parse(body)?;
-    let started = Instant::now();
+    let query = parse_over(container, body)?;
     let hints = query.key_equality();
     let mut scope = headers.scope(container)?;
+    let spread = matches!(scope, Scope::Everything { routed: true }) && container.ranges.len() > 1;
+    if spread && query.merges() {
+        return leave_to_client(container, &query);
+    }
     if let (Scope::Everything { .. }, Some(key)) = (&scope, hinted_key(container, &hints)) {
         scope = Scope::Key(key);
     }
     require_routing(&scope)?;
-    let range = narrowed(container, &scope, &hints)?;
-    let (page, continuation, read) = if query.streams() {
-        stream(service, container, headers, &query, range, body)?
-    } else {
-        gather(service, container, headers, &query, range, body)?
+    if let Scope::Key(_) = scope {
+        let paths = container.definition.partition_key.paths();
+        figures.access = Access::Keys(paths.map(|path| format!("/{}", path.join("/"))).collect());
+    }
+    let run = Run {
+        service,
+        container,
+        headers,
+        query: &query,
+        by_range: spread && matches!(scope, Scope::Everything { .. }),
+        range: narrowed(container, &scope, &hints)?,
+        scope,
+        body,
     };
-    let metrics = headers.flag("x-ms-documentdb-populatequerymetrics").then(|| {
-        let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
-        format!(
-            "totalExecutionTimeInMs={milliseconds:.2};retrievedDocumentCount={read};outputDocumentCount={}",
-            page.len()
-        )
-    });
-    let mut reply = page.reply(service, container, "Documents", continuation);
-    if let Some(metrics) = metrics {
-        reply = reply.header("x-ms-documentdb-query-metrics", &metrics);
-    }
-    if headers.flag("x-ms-cosmos-populateindexmetrics") {
-        reply = reply.header("x-ms-cosmos-index-utilization", &STANDARD.encode(NO_INDEXES));
-    }
-    Ok(reply)
+    figures.compiled = figures.elapsed();
+    let (page, continuation) = run.page(&mut figures)?;
+    let reply = page.reply(service, container, "Documents", continuation);
+    Ok(figures.put(headers, reply))
 }
 
 /// The service demands that a client says so when it means to ask every partition.
@@ -158,78 +192,7 @@ fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<Sc
     feed::range(container, scope)
 }
 
-/// A page of a query whose results come item by item.
-fn stream(
-    service: &Service,
-    container: &Container,
-    headers: Headers<'_>,
-    query: &Query,
-    range: ScanRange,
-    body: &[u8],
-) -> Result<(Page, Option<String>, u64), ApiError> {
-    let mut walk = Walk::begin(service, container, headers, range, body)?;
-    let mut page = Page::new(headers)?;
-    let mut results = Vec::new();
-    walk.run(|document, delivered| {
-        results.clear();
-        query.apply(&item(container, document)?, &mut results).map_err(refusal)?;
-        let count = u32::try_from(results.len()).unwrap_or(u32::MAX);
-        for (index, result) in (0..count).zip(&results).skip(*delivered as usize) {
-            page.push(bytes(result)?);
-            if page.is_full() {
-                if index + 1 < count {
-                    *delivered = index + 1;
-                }
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })?;
-    Ok((page, walk.continuation(), walk.read))
-}
-
-/// A page of a query whose results depend on one another: all of them are made, for each page anew.
-fn gather(
-    service: &Service,
-    container: &Container,
-    headers: Headers<'_>,
-    query: &Query,
-    range: ScanRange,
-    body: &[u8],
-) -> Result<(Page, Option<String>, u64), ApiError> {
-    let what = [container.rid.to_string().as_bytes(), b"\0", body, b"\0", format!("{range:?}").as_bytes()].concat();
-    let (offset, seq) = offset(headers, &what)?;
-    let snapshot = match seq {
-        None => as_of::snapshot(service, headers)?,
-        // Else the present state is the best there is.
-        Some(seq) => container.snapshot_at(&service.store, seq)?.unwrap_or_else(|| service.store.snapshot()),
-    };
-    let mut collector = query.collect();
-    let mut read = 0;
-    for row in snapshot.scan(&container.items, &range)? {
-        let (_, document) = row?;
-        read += 1;
-        match collector.push(&item(container, &document)?).map_err(refusal)? {
-            Flow::Continue => {}
-            Flow::Done => break,
-        }
-    }
-    let results = collector.finish().map_err(refusal)?;
-    let mut page = Page::new(headers)?;
-    let mut results = results.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX));
-    for result in results.by_ref() {
-        page.push(bytes(result)?);
-        if page.is_full() {
-            break;
-        }
-    }
-    let next = offset + page.len() as u64;
-    let more = results.next().is_some();
-    let continuation = more.then(|| Token { seq: snapshot.seq(), position: Position::Offset(next) }.encode(&what));
-    Ok((page, continuation, read))
-}
-
-fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
+pub(crate) fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
     match headers.continuation()?.map(|text| Token::decode(text, what)).transpose()? {
         None => Ok((0, None)),
         Some(Token { seq, position: Position::Offset(offset) }) => Ok((offset, Some(seq))),
@@ -237,13 +200,7 @@ fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>),
     }
 }
 
-/// An item as a query sees it: with its system properties, as a client does.
-fn item(container: &Container, document: &etagdb::Document) -> Result<Value, ApiError> {
-    serde_json::from_slice(&Version::of(document).render(container))
-        .map_err(|error| ApiError::new(Kind::InternalServerError, format!("a stored item is not JSON: {error}")))
-}
-
-fn bytes(value: &Value) -> Result<Vec<u8>, ApiError> {
+pub(crate) fn bytes(value: &Value) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(value)
         .map_err(|error| ApiError::new(Kind::InternalServerError, format!("a result could not be written: {error}")))
 }
@@ -283,7 +240,7 @@ pub(crate) fn over(
     body: &[u8],
     all: Vec<(u64, Value)>,
 ) -> Result<Reply, ApiError> {
-    let query = parse(body)?;
+    let query = parse(body, &[])?;
     let mut results = Vec::new();
     if query.streams() {
         for (_, value) in &all {

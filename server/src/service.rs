@@ -22,6 +22,7 @@ use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
+use crate::tls::Tls;
 use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
@@ -144,6 +145,8 @@ pub(crate) struct Service {
     key: MasterKey,
     /// How clients reach this server: `http` or `https`.
     scheme: &'static str,
+    /// Whether who calls this server `localhost` is told its address.
+    by_address: bool,
     /// Whether conditions are those of RFC 9110.
     pub(crate) strict: bool,
     /// Whether `/metrics` is answered without a signature.
@@ -159,7 +162,18 @@ impl Service {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let open_metrics = config.listen.ip().is_loopback();
         let strict = config.strict;
-        Ok(Service { store, catalog, idempotency, key, scheme, strict, open_metrics, answers: Default::default() })
+        let by_address = config.listen.is_ipv4() && matches!(config.tls, None | Some(Tls::SelfSigned { .. }));
+        Ok(Service {
+            store,
+            catalog,
+            idempotency,
+            key,
+            scheme,
+            by_address,
+            strict,
+            open_metrics,
+            answers: Default::default(),
+        })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
@@ -236,10 +250,10 @@ impl Service {
             reply = reply.header("content-location", parts.uri.path());
         }
         let activity = Headers(&parts.headers).activity_id().unwrap_or_else(uuid::Uuid::new_v4);
-        reply
-            .header("x-ms-activity-id", &activity.to_string())
-            .header("x-ms-request-charge", "1")
-            .header("x-ms-version", PROTOCOL_VERSION)
+        if !reply.headers.contains_key("x-ms-request-charge") {
+            reply = reply.header("x-ms-request-charge", "1");
+        }
+        reply.header("x-ms-activity-id", &activity.to_string()).header("x-ms-version", PROTOCOL_VERSION)
     }
 
     fn dispatch(&self, route: &Route, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
@@ -253,6 +267,14 @@ impl Service {
             Route::Account => match *method {
                 Method::GET => {
                     let authority = headers::authority(parts).unwrap_or("localhost");
+                    // `localhost` is more than one address, and this server listens on one of them. A certificate of
+                    // somebody's own may name `localhost` alone.
+                    let authority = match authority.strip_prefix("localhost") {
+                        Some(port) if self.by_address && (port.is_empty() || port.starts_with(':')) => {
+                            &format!("127.0.0.1{port}")
+                        }
+                        _ => authority,
+                    };
                     Ok(Reply::value(StatusCode::OK, &wire::account(self.scheme, authority)))
                 }
                 _ => Err(headers::wrong_method(method, "GET")),
@@ -400,7 +422,7 @@ impl Service {
                 Method::GET if headers.is_change_feed() => changes::read(self, container, headers),
                 Method::GET => feed::read(self, container, headers),
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
-                Method::POST if headers.is_query_plan() => query_route::plan(container, body),
+                Method::POST if headers.is_query_plan() => query_route::plan(container, headers, body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
                 Method::POST if headers.is_batch() => batch::run(self, container, headers, body, guard),
                 Method::POST => items::create(self, container, headers, body, guard),

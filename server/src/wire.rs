@@ -89,6 +89,9 @@ pub(crate) fn container(container: &Container) -> Value {
     if let Some(policy) = &definition.unique_key_policy {
         value["uniqueKeyPolicy"] = policy.clone();
     }
+    if let Some(properties) = &definition.computed_properties {
+        value["computedProperties"] = properties.clone();
+    }
     value
 }
 
@@ -142,27 +145,12 @@ pub(crate) fn account(scheme: &str, authority: &str) -> Value {
     })
 }
 
-/// What a client that asks how to run a query is told: send it as it is, over everything.
-pub(crate) fn query_plan() -> Value {
+/// A query plan: how a client that asks each partition key range by itself brings the answers together.
+pub(crate) fn query_plan(query_info: &Value, ranges: &Value) -> Value {
     json!({
         "partitionedQueryExecutionInfoVersion": 2,
-        "queryInfo": {
-            "distinctType": "None",
-            "top": null,
-            "offset": null,
-            "limit": null,
-            "orderBy": [],
-            "orderByExpressions": [],
-            "groupByExpressions": [],
-            "groupByAliases": [],
-            "aggregates": [],
-            "groupByAliasToAggregateType": {},
-            "rewrittenQuery": "",
-            "hasSelectValue": false,
-            "hasNonStreamingOrderBy": false,
-            "dCountInfo": null,
-        },
-        "queryRanges": [{ "min": "", "max": "FF", "isMinInclusive": true, "isMaxInclusive": false }],
+        "queryInfo": query_info,
+        "queryRanges": ranges,
         "hybridSearchQueryInfo": null,
     })
 }

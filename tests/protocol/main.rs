@@ -13,6 +13,7 @@ mod fuzz;
 mod idempotency;
 mod limits;
 mod past;
+mod queries;
 mod ranges;
 mod readme;
 mod sdk;

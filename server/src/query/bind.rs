@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Number, Value};
 
+use super::computed::ComputedProperty;
 use super::error::{Position, QueryError, Result};
 use super::functions::{self, Compiled};
 use super::like::Pattern;
@@ -33,8 +34,8 @@ const MAX_RESULT_HEIGHT: usize = 256;
 /// # Errors
 /// Names, parameters or functions that do not exist, and everything else that can be said to be wrong before a document
 /// is seen.
-pub(super) fn bind(select: &Select, parameters: Vec<(String, Value)>) -> Result<Plan> {
-    let mut binder = Binder { parameters: HashMap::new(), heights: vec![0] };
+pub(super) fn bind(select: &Select, parameters: Vec<(String, Value)>, computed: &[ComputedProperty]) -> Result<Plan> {
+    let mut binder = Binder::new(computed);
     for (name, value) in parameters {
         match binder.parameters.entry(name) {
             Entry::Occupied(entry) => {
@@ -47,6 +48,14 @@ pub(super) fn bind(select: &Select, parameters: Vec<(String, Value)>) -> Result<
         }
     }
     binder.select(select, &Names { outer: None, names: Vec::new() })
+}
+
+/// Checks the expression of a computed property.
+///
+/// # Errors
+/// As [`bind`].
+pub(super) fn check_computed(property: &ComputedProperty) -> Result<()> {
+    Binder::new(&[]).computed_value(property, DOCUMENT).map(drop)
 }
 
 /// The sources that an expression can name, innermost first.
@@ -74,13 +83,41 @@ enum Aggregates {
     Collected(Vec<Aggregate>),
 }
 
-struct Binder {
+struct Binder<'c> {
     parameters: HashMap<String, Arc<Value>>,
     /// How far the values of each slot can nest beyond those of documents.
     heights: Vec<usize>,
+    computed: &'c [ComputedProperty],
+    /// The slots that hold whole documents.
+    documents: Vec<usize>,
 }
 
-impl Binder {
+impl<'c> Binder<'c> {
+    fn new(computed: &'c [ComputedProperty]) -> Self {
+        Binder { parameters: HashMap::new(), heights: vec![0], computed, documents: vec![DOCUMENT] }
+    }
+
+    /// The expression of a computed property, over the document in a slot.
+    fn computed_value(&mut self, property: &ComputedProperty, slot: usize) -> Result<Expression> {
+        let names = Names { outer: None, names: vec![(property.alias.clone(), slot)] };
+        // A computed property cannot name another one: they would need an order.
+        let others = std::mem::take(&mut self.computed);
+        let mut place = Aggregates::Forbidden("a computed property");
+        let value = self.expression(&property.expression, &names, &mut place);
+        self.computed = others;
+        value
+    }
+
+    /// What a path begins with, when that is a computed property of a document.
+    fn computed_step(&mut self, base: &Expression, step: Option<&MemberStep>) -> Result<Option<Expression>> {
+        let (Expression::Slot(slot_use), Some(MemberStep::Key(key))) = (base, step) else { return Ok(None) };
+        if !self.documents.contains(&slot_use.slot) {
+            return Ok(None);
+        }
+        let property = self.computed.iter().find(|property| property.name == *key);
+        property.map(|property| self.computed_value(property, slot_use.slot)).transpose()
+    }
+
     fn select(&mut self, select: &Select, outer: &Names<'_>) -> Result<Plan> {
         let mut names = Names { outer: Some(outer), names: Vec::new() };
         let mut sources = Vec::new();
@@ -166,6 +203,12 @@ impl Binder {
         };
         let slot = self.heights.len();
         self.heights.push(height);
+        if let Origin::Value(Expression::Slot(slot_use)) = &origin
+            && !source.iterates
+            && self.documents.contains(&slot_use.slot)
+        {
+            self.documents.push(slot);
+        }
         if let Some(alias) = &source.alias {
             if names.names.iter().any(|(known, _)| known == alias) {
                 return Err(QueryError::new(source.position, format!("the name '{alias}' is given to two sources")));
@@ -258,7 +301,15 @@ impl Binder {
             }
             Node::Parameter(name) => Expression::Parameter(Arc::clone(self.parameter(name, position)?)),
             Node::Member(base, steps) => {
-                let base = self.expression(base, names, aggregates)?;
+                let mut base = self.expression(base, names, aggregates)?;
+                let mut steps = steps.as_slice();
+                if let Some(value) = self.computed_step(&base, steps.first())? {
+                    base = value;
+                    steps = steps.get(1..).unwrap_or_default();
+                }
+                if steps.is_empty() {
+                    return Ok(base);
+                }
                 let mut bound = Vec::new();
                 for step in steps {
                     bound.push(match step {
@@ -333,7 +384,7 @@ impl Binder {
         names: &Names<'_>,
         aggregates: &mut Aggregates,
     ) -> Result<Expression> {
-        if let Some(kind) = aggregate_kind(name) {
+        if let Some(kind) = AggregateKind::named(name) {
             return self.aggregate(kind, name, arguments, position, names, aggregates);
         }
         if name.eq_ignore_ascii_case("IIF") {
@@ -467,18 +518,6 @@ fn wrong_arity(name: &str, least: usize, most: usize, found: usize, position: Po
     QueryError::new(position, format!("the {name} function takes {wanted} argument(s), not {found}"))
 }
 
-fn aggregate_kind(name: &str) -> Option<AggregateKind> {
-    match name.to_ascii_uppercase().as_str() {
-        "COUNT" => Some(AggregateKind::Count),
-        "COUNTIF" => Some(AggregateKind::CountIf),
-        "SUM" => Some(AggregateKind::Sum),
-        "AVG" => Some(AggregateKind::Average),
-        "MIN" => Some(AggregateKind::Minimum),
-        "MAX" => Some(AggregateKind::Maximum),
-        _ => None,
-    }
-}
-
 /// The value of a literal. A parameter is not one here: it may be large, and be used often.
 fn constant(expression: &Expression) -> Option<&Value> {
     match expression {
@@ -529,7 +568,7 @@ mod tests {
     use super::*;
 
     fn plan(text: &str) -> Plan {
-        bind(&parse_query(text).expect(text), vec![("@p".to_owned(), json!([1]))]).expect(text)
+        bind(&parse_query(text).expect(text), vec![("@p".to_owned(), json!([1]))], &[]).expect(text)
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn memory_is_bounded() {
 }
 
 /// Queries that between them use all of the language, for mutation.
-const SEEDS: [&str; 8] = [
+pub(super) const SEEDS: [&str; 8] = [
     "SELECT DISTINCT TOP 5 c.a, [c.b[0], 'x\\n'] AS d FROM root c WHERE c.a >= -1.5e3 AND NOT IS_NULL(c[\"b\"]) ORDER \
      BY c.a DESC, c.b",
     "SELECT VALUE {k: c.k, \"n\": COUNT(1) + SUM(c.n)} FROM c GROUP BY c.k OFFSET 1 LIMIT @n",

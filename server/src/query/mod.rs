@@ -14,6 +14,7 @@ mod cases_functions;
 #[cfg(test)]
 mod cases_sdk;
 mod collect;
+mod computed;
 mod error;
 mod evaluate;
 mod functions;
@@ -23,9 +24,11 @@ mod limits;
 mod parser;
 mod parser_expression;
 mod plan;
+mod print;
 #[cfg(test)]
 mod reference;
 mod regroup;
+mod rewrite;
 mod token;
 mod tree;
 mod value;
@@ -35,13 +38,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 pub(crate) use collect::Flow;
+pub(crate) use computed::{ComputedProperty, computed_property};
 pub(crate) use error::QueryError;
+pub(crate) use rewrite::Features;
 
 use collect::Gather;
 use error::Result;
 use evaluate::{Context, Frame, GroupValues, Scope, evaluate};
-use plan::{DOCUMENT, Expression, Origin, Plan, Step};
-use tree::BinaryOperator;
+use plan::{Aggregate, AggregateKind, DOCUMENT, Expression, Origin, Plan, Source, Step};
+use tree::{BinaryOperator, Select};
 
 /// How much a query may hold in memory unless its caller says otherwise: a result page is a few megabytes, a sort of
 /// everything in a large container is not for one request.
@@ -50,6 +55,8 @@ const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 /// A checked query.
 #[derive(Debug)]
 pub(crate) struct Query {
+    /// What the author wrote.
+    tree: Select,
     plan: Plan,
     /// When the query began, in units of 100 ns since 1970.
     ticks: i64,
@@ -70,28 +77,54 @@ impl KeyHints {
     }
 }
 
+/// Parses and checks a query over items without computed properties.
+#[cfg(test)]
+fn parse(text: &str, parameters: Vec<(String, Value)>) -> Result<Query> {
+    parse_with(text, parameters, &[])
+}
+
 /// Parses and checks a query; parameter names include the at sign.
 ///
 /// # Errors
 /// Syntax, names, parameters, functions or limits; the message says which, with line and column.
-pub(crate) fn parse(text: &str, parameters: Vec<(String, Value)>) -> Result<Query> {
-    Ok(Query::new(bind::bind(&parser::parse_query(text)?, parameters)?))
+pub(crate) fn parse_with(text: &str, parameters: Vec<(String, Value)>, computed: &[ComputedProperty]) -> Result<Query> {
+    Query::new(parser::parse_query(text)?, parameters, computed)
 }
 
 /// Parses and checks the condition of a patch, such as `from c where c.stock > 0`.
 ///
 /// # Errors
-/// As [`parse`].
+/// As [`parse_with`].
 pub(crate) fn parse_predicate(text: &str) -> Result<Query> {
-    Ok(Query::new(bind::bind(&parser::parse_condition(text)?, Vec::new())?))
+    Query::new(parser::parse_condition(text)?, Vec::new(), &[])
 }
 
 impl Query {
-    fn new(plan: Plan) -> Self {
+    fn new(tree: Select, parameters: Vec<(String, Value)>, computed: &[ComputedProperty]) -> Result<Self> {
+        let plan = bind::bind(&tree, parameters, computed)?;
         // A clock before 1970 or after the year 30,000 is no reason to refuse a query that does not ask for the time.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ticks = i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX);
-        Query { plan, ticks }
+        Ok(Query { tree, plan, ticks })
+    }
+
+    /// Whether results of different documents must be brought together: ordered, counted, made distinct or cut off.
+    pub(crate) fn merges(&self) -> bool {
+        !self.streams() && !self.plan.sources.is_empty()
+    }
+
+    /// What a client has to know that asks each partition key range by itself and merges the answers: the `queryInfo`
+    /// of a query plan.
+    ///
+    /// # Errors
+    /// A query that cannot be merged, or not by this client.
+    pub(crate) fn plan_for_clients(&self, features: Features) -> Result<Value> {
+        rewrite::query_info(&self.tree, &self.plan, features)
+    }
+
+    /// The `queryInfo` of a plan for a client that asks one range only, and has nothing to merge.
+    pub(crate) fn plan_for_one(&self) -> Value {
+        rewrite::query_info_for_one(&self.tree)
     }
 
     /// Whether each document yields its results independently of the others, so that pages can resume after any
@@ -100,6 +133,17 @@ impl Query {
         let plan = &self.plan;
         let bounded = plan.offset > 0 || plan.limit.is_some();
         !(plan.sources.is_empty() || plan.grouping.is_some() || plan.distinct || bounded) && plan.order.is_empty()
+    }
+
+    /// Whether the results depend on what is in the documents, and not just on how many there are.
+    pub(crate) fn reads_documents(&self) -> bool {
+        let plan = &self.plan;
+        let [source] = plan.sources.as_slice() else { return true };
+        let Some(grouping) = plan.grouping.as_ref().filter(|grouping| grouping.keys.is_empty()) else { return true };
+        let counts = |aggregate: &Aggregate| {
+            aggregate.kind == AggregateKind::Count && matches!(aggregate.operand, Expression::Constant(_))
+        };
+        !(is_document(source) && plan.filter.is_none() && grouping.aggregates.iter().all(counts))
     }
 
     /// Appends the results that this document yields.
@@ -150,9 +194,7 @@ impl Query {
         let mut hints = KeyHints::default();
         let Some(source) = self.plan.sources.first() else { return hints };
         // Only where the source is the document itself does a path from it begin at the document.
-        let whole = !source.iterates
-            && matches!(&source.origin, Origin::Value(Expression::Slot(slot_use)) if slot_use.slot == DOCUMENT);
-        if let Some(filter) = self.plan.filter.as_ref().filter(|_| whole) {
+        if let Some(filter) = self.plan.filter.as_ref().filter(|_| is_document(source)) {
             let conjuncts = match filter {
                 Expression::And(conjuncts) => conjuncts.as_slice(),
                 single => std::slice::from_ref(single),
@@ -161,6 +203,11 @@ impl Query {
         }
         hints
     }
+}
+
+/// Whether a source is the document itself.
+fn is_document(source: &Source) -> bool {
+    !source.iterates && matches!(&source.origin, Origin::Value(Expression::Slot(slot_use)) if slot_use.slot == DOCUMENT)
 }
 
 /// The path and constant of `path = constant` or `constant = path`.

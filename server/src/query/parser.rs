@@ -353,12 +353,12 @@ impl Parser {
 }
 
 /// Whether a word needs quoting to be a name.
-fn is_reserved(word: &str) -> bool {
+pub(super) fn is_reserved(word: &str) -> bool {
     RESERVED.iter().any(|reserved| word.eq_ignore_ascii_case(reserved))
 }
 
 /// The property name that the service gives to an item of the select list without alias: the last name of a path.
-fn implied_name(expression: &Expression) -> Option<String> {
+pub(super) fn implied_name(expression: &Expression) -> Option<String> {
     match &expression.node {
         Node::Name(name) => Some(name.clone()),
         Node::Member(_, steps) => match steps.last()? {

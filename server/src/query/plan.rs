@@ -70,6 +70,21 @@ pub(super) enum AggregateKind {
     Maximum,
 }
 
+impl AggregateKind {
+    /// The aggregate function of this name, in any case.
+    pub(super) fn named(name: &str) -> Option<AggregateKind> {
+        match name.to_ascii_uppercase().as_str() {
+            "COUNT" => Some(AggregateKind::Count),
+            "COUNTIF" => Some(AggregateKind::CountIf),
+            "SUM" => Some(AggregateKind::Sum),
+            "AVG" => Some(AggregateKind::Average),
+            "MIN" => Some(AggregateKind::Minimum),
+            "MAX" => Some(AggregateKind::Maximum),
+            _ => None,
+        }
+    }
+}
+
 /// One key of `ORDER BY`.
 #[derive(Debug, PartialEq)]
 pub(super) struct SortKey {
