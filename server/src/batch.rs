@@ -41,11 +41,8 @@ pub(crate) fn run(
     let ran = operations::run(&service.store, container, operations, mode)?;
 
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
-    let results: Vec<BatchResult> = ran
-        .outcomes
-        .into_iter()
-        .map(|outcome| result(container, outcome, headers.wants_minimal()))
-        .collect::<Result<_, _>>()?;
+    let results: Vec<BatchResult> =
+        ran.outcomes.into_iter().map(|outcome| result(container, outcome, headers)).collect::<Result<_, _>>()?;
     let body = serde_json::to_vec(&results).map_err(|error| {
         ApiError::new(Kind::InternalServerError, format!("the answer could not be written: {error}"))
     })?;
@@ -114,7 +111,7 @@ fn prepare<'a>(
 }
 
 /// One entry of the answer.
-fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<BatchResult, ApiError> {
+fn result(container: &Container, outcome: Outcome, headers: Headers<'_>) -> Result<BatchResult, ApiError> {
     let mut result = BatchResult {
         status_code: StatusCode::FAILED_DEPENDENCY.as_u16(),
         sub_status_code: None,
@@ -127,7 +124,7 @@ fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<Batc
         Outcome::Item(status, version) => {
             result.status_code = status.as_u16();
             result.e_tag = Some(wire::quoted(version.etag));
-            if !minimal {
+            if !headers.wants_minimal() {
                 result.resource_body = Some(raw(version.render(container))?);
             }
         }
@@ -140,7 +137,11 @@ fn result(container: &Container, outcome: Outcome, minimal: bool) -> Result<Batc
             result.status_code = error.kind.status().as_u16();
             result.sub_status_code = (error.substatus != 0).then_some(error.substatus);
             result.e_tag = error.etag.map(wire::quoted);
-            result.resource_body = Some(raw(error.body())?);
+            let body = match error.current.as_ref().filter(|_| headers.wants_representation()) {
+                Some(current) => error.body_showing(&current.render(container)),
+                None => error.body(),
+            };
+            result.resource_body = Some(raw(body)?);
         }
         Outcome::Dependent => {}
     }

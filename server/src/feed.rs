@@ -9,6 +9,7 @@ use bytes::Bytes;
 use etagdb::{Document, ScanRange, Snapshot};
 use http::StatusCode;
 
+use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
 use crate::headers::{Headers, PAGE_ITEMS_DEFAULT, Scope};
@@ -105,7 +106,7 @@ impl<'a> Walk<'a> {
         let what = [container.rid.to_string().as_bytes(), b"\0", what, b"\0", format!("{range:?}").as_bytes()].concat();
         let token = headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
         let (snapshot, place) = match token {
-            None => (service.store.snapshot(), Place::default()),
+            None => (as_of::snapshot(service, container, headers)?, Place::default()),
             Some(Token { seq, position: Position::Document(place) }) => {
                 match container.snapshot_at(&service.store, seq)? {
                     Some(snapshot) => (snapshot, place),

@@ -123,11 +123,22 @@ impl<'a> Headers<'a> {
 
     /// `Prefer: return=minimal`: answer a write without its body.
     pub(crate) fn wants_minimal(self) -> bool {
+        self.prefers("return", "minimal")
+    }
+
+    /// `Prefer: return=representation`: answer a 409 or 412 with the version that is there. Writes always are answered
+    /// with what was written.
+    pub(crate) fn wants_representation(self) -> bool {
+        self.prefers("return", "representation")
+    }
+
+    /// Tells whether one of the preferences (RFC 7240) is this.
+    fn prefers(self, name: &str, wanted: &str) -> bool {
         self.0.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|value| {
             value.split(',').any(|part| {
                 let mut sides = part.splitn(2, '=').map(str::trim);
-                sides.next().is_some_and(|name| name.eq_ignore_ascii_case("return"))
-                    && sides.next().is_some_and(|value| value.trim_matches('"').eq_ignore_ascii_case("minimal"))
+                sides.next().is_some_and(|found| found.eq_ignore_ascii_case(name))
+                    && sides.next().is_some_and(|value| value.trim_matches('"').eq_ignore_ascii_case(wanted))
             })
         })
     }

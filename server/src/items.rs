@@ -8,6 +8,7 @@ use etagdb::{Change, CommitSeq, ScanRange};
 use http::StatusCode;
 use serde_json::json;
 
+use crate::as_of;
 use crate::binary_json;
 use crate::catalog::Container;
 use crate::config::BODY_BYTES_MAX;
@@ -53,7 +54,13 @@ pub(crate) fn read(
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Read { if_none_match: headers.if_none_match() };
     let operation = address(service, container, &key, id, action)?;
-    let version = container.items.get(&operation.key)?.as_ref().map(Version::of);
+    if as_of::asks_for_versions(headers) {
+        return as_of::versions(service, container, headers, &operation);
+    }
+    let version = match as_of::requested(headers)? {
+        Some(as_of) => as_of::version(container, &operation.key, as_of)?,
+        None => container.items.get(&operation.key)?.as_ref().map(Version::of),
+    };
     read_found(service, container, headers, operation, version)
 }
 
@@ -66,8 +73,8 @@ pub(crate) fn read_in_memory(
 ) -> Option<Reply> {
     headers.check_session(service.store.last_commit()).ok()?;
     let key = addressed_key(container, headers.partition_key().ok()?).ok()?;
-    // Finding an item by its rid takes a search.
-    if id.parse::<DocumentRid>().is_ok() {
+    // Finding an item by its rid takes a search, and the past is on disk.
+    if as_of::refuse(headers, "").is_err() || id.parse::<DocumentRid>().is_ok() {
         return None;
     }
     let key = item_key::item_key(&container.definition.partition_key, &key, id);
@@ -146,7 +153,7 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
             let item = serde_json::from_slice(&version.render(container)).map_err(unreadable)?;
             let holds = condition.matches(&item).map_err(|error| ApiError::bad_request(error.to_string()))?;
             if !holds {
-                return Err(ApiError::precondition(Some(version.etag)));
+                return Err(ApiError::precondition(Some(version.etag)).showing(version));
             }
         }
         let stored = serde_json::from_slice(&version.body).map_err(unreadable)?;

@@ -16,6 +16,7 @@
 //! What this crate is not: it runs no stored procedures, triggers or user-defined functions, has no users and
 //! permissions, and expires nothing by `ttl` yet (the setting is checked, stored and read back).
 
+mod as_of;
 mod auth;
 mod batch;
 mod batch_request;

@@ -106,11 +106,11 @@ fn judge(action: Action<'_>, created: Option<CommitSeq>, current: Option<&Versio
     let hold = |condition: Condition, current: &Version| match condition {
         Condition::None => Ok(()),
         condition if condition.names(current.etag) => Ok(()),
-        _ => Err(ApiError::precondition(Some(current.etag))),
+        _ => Err(ApiError::precondition(Some(current.etag)).showing(current)),
     };
     match (action, current) {
         (Action::Create { body } | Action::Upsert { body, .. }, None) => Ok(Verdict::Put(StatusCode::CREATED, body)),
-        (Action::Create { .. }, Some(current)) => Err(ApiError::conflict(Some(current.etag))),
+        (Action::Create { .. }, Some(current)) => Err(ApiError::conflict(Some(current.etag)).showing(current)),
         (_, None) => Err(ApiError::not_found("Entity with the specified id does not exist in the system.")),
         (Action::Upsert { body, if_match } | Action::Replace { body, if_match, .. }, Some(current)) => {
             hold(if_match, current)?;
@@ -304,7 +304,10 @@ fn add<'a>(
                 return Ok(Change::Keep);
             };
             match document {
-                Some(taken) => progress.refuse(index, Slot::Refused(ApiError::conflict(Some(taken.etag)))),
+                Some(taken) => {
+                    let taken = ApiError::conflict(Some(taken.etag)).showing(&Version::of(taken));
+                    progress.refuse(index, Slot::Refused(taken))
+                }
                 None => Ok(progress.wrote(index, new_key, StatusCode::OK, body, at)),
             }
         });

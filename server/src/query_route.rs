@@ -10,6 +10,7 @@ use etagdb::{CommitSeq, ScanRange};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Position, Token};
 use crate::feed::{self, Page, Walk};
@@ -191,7 +192,7 @@ fn gather(
     let what = [container.rid.to_string().as_bytes(), b"\0", body, b"\0", format!("{range:?}").as_bytes()].concat();
     let (offset, seq) = offset(headers, &what)?;
     let snapshot = match seq {
-        None => service.store.snapshot(),
+        None => as_of::snapshot(service, container, headers)?,
         // Else the present state is the best there is.
         Some(seq) => container.snapshot_at(&service.store, seq)?.unwrap_or_else(|| service.store.snapshot()),
     };

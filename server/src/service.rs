@@ -20,7 +20,7 @@ use crate::config::ServeError;
 use crate::headers::{self, Headers, Throughput};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
-use crate::{batch, changes, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, batch, changes, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -306,7 +306,7 @@ impl Service {
         let container = self.catalog.container(path)?;
         headers.check_container(container.rid)?;
         let reply = self.part(method, &container, part, headers, body);
-        reply.or_else(|error| self.about_container(&container, error))
+        reply.or_else(|error| self.about_container(&container, headers, error))
     }
 
     fn part(
@@ -317,6 +317,14 @@ impl Service {
         headers: Headers<'_>,
         body: &Bytes,
     ) -> Result<Reply, ApiError> {
+        let reads = match part {
+            Part::Items => (*method == Method::GET && !headers.is_change_feed()) || headers.is_query(),
+            Part::Item(_) => *method == Method::GET,
+            _ => false,
+        };
+        if !reads {
+            as_of::refuse(headers, "writes, change feeds and lists")?;
+        }
         match part {
             Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
             Part::Items => match *method {
@@ -361,13 +369,25 @@ impl Service {
 
     /// Completes an error of an operation inside a container: clients read their session from refusals too. The store's
     /// complaint about a dropped collection becomes what it means, a container that was deleted meanwhile.
-    fn about_container(&self, container: &Container, error: ApiError) -> Result<Reply, ApiError> {
+    fn about_container(
+        &self,
+        container: &Container,
+        headers: Headers<'_>,
+        mut error: ApiError,
+    ) -> Result<Reply, ApiError> {
         if !self.catalog.still_has(container.rid) {
             let gone = format!("Resource Not Found. The container {:?} was deleted.", container.definition.id);
             return Err(ApiError::not_found(gone).substatus(crate::status::OWNER_NOT_FOUND));
         }
         let last = self.store.last_commit();
-        Ok(Reply::from(error).container(container, last, last))
+        let shown = error.current.take().filter(|_| headers.wants_representation());
+        let body = shown.map(|current| error.body_showing(&current.render(container)));
+        let mut reply = Reply::from(error).container(container, last, last);
+        if let Some(body) = body {
+            reply.body = body.into();
+            reply = reply.header("preference-applied", "return=representation");
+        }
+        Ok(reply)
     }
 
     fn offers(&self, method: &Method, headers: Headers<'_>, body: &Bytes) -> Result<Reply, ApiError> {

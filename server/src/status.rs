@@ -20,6 +20,8 @@
 use etagdb::{Error, Etag};
 use http::StatusCode;
 
+use crate::wire::Version;
+
 /// The partition key contradicts the container or the item.
 pub(crate) const PARTITION_KEY_MISMATCH: u32 = 1001;
 /// The session token is ahead of this store.
@@ -82,13 +84,15 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// The etag of the version that is there instead, for 409 and 412.
     pub(crate) etag: Option<Etag>,
+    /// That version itself, for clients that ask to see it. It may be missing where the etag is not.
+    pub(crate) current: Option<Box<Version>>,
     /// What the `allow` header says, for 405.
     pub(crate) allow: Option<&'static str>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> ApiError {
-        ApiError { kind, substatus: 0, message: message.into(), etag: None, allow: None }
+        ApiError { kind, substatus: 0, message: message.into(), etag: None, current: None, allow: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
@@ -134,6 +138,12 @@ impl ApiError {
         self
     }
 
+    /// Keeps the version that is there, for clients that ask to see it. One that does not exist yet is not shown.
+    pub(crate) fn showing(mut self, current: &Version) -> ApiError {
+        self.current = (current.etag != Etag::NEVER).then(|| Box::new(current.clone()));
+        self
+    }
+
     pub(crate) fn allow(mut self, methods: &'static str) -> ApiError {
         self.allow = Some(methods);
         self
@@ -142,6 +152,16 @@ impl ApiError {
     /// The body: always JSON, always with a `message` that is a string, because clients read that field unasked.
     pub(crate) fn body(&self) -> Vec<u8> {
         serde_json::json!({ "code": self.kind.code(), "message": self.message }).to_string().into_bytes()
+    }
+
+    /// The body with the version that is there, as a client sees it, in a further member, `current`.
+    pub(crate) fn body_showing(&self, current: &[u8]) -> Vec<u8> {
+        let mut body = self.body();
+        body.pop();
+        body.extend_from_slice(b",\"current\":");
+        body.extend_from_slice(current);
+        body.push(b'}');
+        body
     }
 }
 
