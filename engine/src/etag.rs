@@ -33,6 +33,15 @@ impl Etag {
         Etag(u128::from(epoch) << 64 | u128::from(seq.0))
     }
 
+    /// The etag of another write of the same batch, from the sequence that one has. This is for who stores something in
+    /// a batch about the batch's other writes, whose etags do not exist before the commit. For a sequence outside the
+    /// batch it may be the etag of nothing.
+    #[must_use]
+    pub fn of_same_batch(self, seq: CommitSeq) -> Etag {
+        // One batch is written under one epoch.
+        Etag(self.0 >> 64 << 64 | u128::from(seq.0))
+    }
+
     /// The commit sequence in it. Whether this store gave the etag out is for the epoch to say.
     pub(crate) fn seq(self) -> CommitSeq {
         // The cut keeps the low 64 bits.
@@ -110,6 +119,13 @@ mod tests {
         let etag = Etag::new(0x0123_4567_89ab_cdef, CommitSeq(0x29));
         assert_eq!(etag.to_string(), "01234567-89ab-cdef-0000-000000000029");
         assert_eq!(etag.to_string().parse(), Ok(etag));
+    }
+
+    #[test]
+    fn the_writes_of_a_batch_differ_in_the_low_half() {
+        let (epoch, last) = (0xFFFF_FFFF_FFFF_FFFF, CommitSeq(0x29));
+        assert_eq!(Etag::new(epoch, last).of_same_batch(CommitSeq(0x28)), Etag::new(epoch, CommitSeq(0x28)));
+        assert_eq!(Etag::new(7, CommitSeq(u64::MAX)).of_same_batch(last), Etag::new(7, last));
     }
 
     #[test]

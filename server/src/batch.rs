@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::batch_request::{self, BatchAction, BatchOperation, BatchResult};
 use crate::catalog::Container;
 use crate::headers::{Condition, Headers};
+use crate::idempotency::Guard;
 use crate::item_key;
 use crate::items::{self, Item};
 use crate::operations::{self, Action, Mode, Operation, Outcome};
@@ -24,6 +25,7 @@ pub(crate) fn run(
     container: &Container,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let requested = batch_request::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let sent = headers.partition_key()?;
@@ -38,7 +40,7 @@ pub(crate) fn run(
     };
     let operations =
         requested.into_iter().map(|operation| prepare(service, container, sent.as_ref(), operation)).collect();
-    let ran = operations::run(&service.store, container, operations, mode)?;
+    let ran = operations::run(&service.store, container, operations, mode, guard)?;
 
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
     let results: Vec<BatchResult> =
@@ -50,7 +52,7 @@ pub(crate) fn run(
     let last = service.store.last_commit();
     // A batch is one event to its readers: its place in the container's order is that of its first write.
     let (lsn, seen) = ran.commits.unwrap_or((last, last));
-    Ok(Reply::json(status, body).container(container, lsn, seen))
+    Ok(Reply::json(status, body).container(container, lsn, seen).recalled(ran.recalled))
 }
 
 /// Turns an operation as it was sent into one that can be run.

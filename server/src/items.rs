@@ -14,6 +14,7 @@ use crate::catalog::Container;
 use crate::config::BODY_BYTES_MAX;
 use crate::document::{self, Body};
 use crate::headers::{Condition, Headers};
+use crate::idempotency::Guard;
 use crate::item_key;
 use crate::operations::{self, Action, Mode, Operation, Outcome};
 use crate::partition_key::{self, Component, PartitionKey, PartitionKeyDefinition};
@@ -32,6 +33,7 @@ pub(crate) fn create(
     container: &Container,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
@@ -41,7 +43,7 @@ pub(crate) fn create(
     } else {
         Action::Create { body: item.stored }
     };
-    write(service, container, headers, Operation { key, created: None, action })
+    write(service, container, headers, Operation { key, created: None, action }, guard)
 }
 
 pub(crate) fn read(
@@ -110,6 +112,7 @@ pub(crate) fn replace(
     id: &str,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
@@ -119,7 +122,7 @@ pub(crate) fn replace(
     if let Action::Replace { moved_to, .. } = &mut operation.action {
         *moved_to = (new_key != operation.key).then_some(new_key);
     }
-    write(service, container, headers, operation)
+    write(service, container, headers, operation, guard)
 }
 
 pub(crate) fn patch(
@@ -128,12 +131,13 @@ pub(crate) fn patch(
     id: &str,
     headers: Headers<'_>,
     body: &Bytes,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let patch = Patch::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let action = patch_action(container, patch, headers.if_match())?;
     let operation = address(service, container, &key, id, action)?;
-    write(service, container, headers, operation)
+    write(service, container, headers, operation, guard)
 }
 
 /// The action of a patch, with its condition understood now and judged when the item is at hand.
@@ -179,11 +183,12 @@ pub(crate) fn delete(
     container: &Container,
     id: &str,
     headers: Headers<'_>,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Delete { if_match: headers.if_match() };
     let operation = address(service, container, &key, id, action)?;
-    write(service, container, headers, operation)
+    write(service, container, headers, operation, guard)
 }
 
 /// Deletes every item of one partition key, a bounded number in each step: the service does this in the background, and
@@ -365,11 +370,12 @@ fn write(
     container: &Container,
     headers: Headers<'_>,
     operation: Operation<'_>,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
-    let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing)?;
+    let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing, guard)?;
     let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
     let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);
-    answer(container, outcome, last, last, headers.wants_minimal())
+    Ok(answer(container, outcome, last, last, headers.wants_minimal())?.recalled(ran.recalled))
 }
 
 /// The answer to one operation.

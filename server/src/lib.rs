@@ -31,6 +31,7 @@ mod epk;
 mod feed;
 mod headers;
 mod http;
+mod idempotency;
 mod item_key;
 mod items;
 mod local;

@@ -136,7 +136,7 @@ impl LocalContainer {
         let key = item_key::item_key(definition, &item.own_key(&self.container)?, &item.id);
         let action = Action::Upsert { body: item.stored, if_match: Condition::None };
         let operation = Operation { key, created: None, action };
-        let mut ran = operations::run(&self.store, &self.container, vec![Ok(operation)], Mode::AllOrNothing)?;
+        let mut ran = operations::run(&self.store, &self.container, vec![Ok(operation)], Mode::AllOrNothing, None)?;
         match ran.outcomes.pop() {
             Some(Outcome::Item(status, version)) => {
                 Ok(Upserted { created: status == http::StatusCode::CREATED, etag: wire::quoted(version.etag) })

@@ -11,11 +11,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use etagdb::{Abort, Change, CommitSeq, Error, Etag, Store, WriteBatch, Written};
+use etagdb::{Abort, Change, CommitSeq, Document, Error, Etag, Store, WriteBatch, Written};
 use http::StatusCode;
 
 use crate::catalog::Container;
 use crate::headers::Condition;
+use crate::idempotency::{Guard, Notes, Record};
 use crate::status::{ApiError, Kind};
 use crate::wire::Version;
 
@@ -78,6 +79,8 @@ pub(crate) struct Ran {
     pub(crate) outcomes: Vec<Outcome>,
     /// First and last commit of the whole, if anything was written.
     pub(crate) commits: Option<(CommitSeq, CommitSeq)>,
+    /// Whether it was done before, and this is only what it came to then.
+    pub(crate) recalled: bool,
 }
 
 /// What a refused operation means for the others.
@@ -147,24 +150,39 @@ pub(crate) fn read(operation: Operation<'_>, version: Option<Version>) -> Outcom
 ///
 /// # Errors
 ///
-/// Only what stops all of them: a failing disk, a container that is gone.
+/// Only what stops all of them: a failing disk, a container that is gone, a guard whose key was used for something else.
 pub(crate) fn run(
     store: &Store,
     container: &Container,
     operations: Vec<Result<Operation<'_>, ApiError>>,
     mode: Mode,
+    guard: Option<&Guard<'_>>,
 ) -> Result<Ran, ApiError> {
+    let done_before = RefCell::new(None);
     let progress = RefCell::new(Progress {
         slots: operations.iter().map(|_| Slot::Waiting).collect(),
         refused: false,
         last_write: HashMap::new(),
+        notes: guard.map(|_| Notes::default()),
         mode,
     });
     let mut batch = store.batch();
+    if let Some(guard) = guard {
+        guard.look(&mut batch, &done_before);
+    }
     for (index, operation) in operations.into_iter().enumerate() {
         add(&mut batch, container, index, operation, &progress);
     }
+    if let Some(guard) = guard {
+        guard.remember(&mut batch, || {
+            let progress = progress.borrow();
+            Record::of(&progress.slots, progress.notes.as_ref()?)
+        });
+    }
     let committed = batch.commit();
+    if let (Some(document), Some(guard)) = (done_before.into_inner(), guard) {
+        return guard.recall(&document);
+    }
     let progress = progress.into_inner();
     match committed {
         Ok(written) => Ok(finish(progress, &written)),
@@ -174,7 +192,7 @@ pub(crate) fn run(
                 Slot::NotModified(etag, seq) if progress.mode == Mode::AllOrNothing => Outcome::NotModified(etag, seq),
                 _ => Outcome::Dependent,
             });
-            Ok(Ran { outcomes: outcomes.collect(), commits: None })
+            Ok(Ran { outcomes: outcomes.collect(), commits: None, recalled: false })
         }
         Err(error) => Err(error.into()),
     }
@@ -186,11 +204,14 @@ struct Progress {
     refused: bool,
     /// Which of the store's operations wrote a key last, for reads that follow it in the same run.
     last_write: HashMap<Vec<u8>, usize>,
+    /// What the store's operations wrote, for a run that is to be remembered.
+    notes: Option<Notes>,
     mode: Mode,
 }
 
 /// How far one operation is. `at` counts the store's operations, of which a move takes three.
-enum Slot {
+#[derive(Debug)]
+pub(crate) enum Slot {
     Waiting,
     /// A replacement under another id, allowed by the old one and waiting for the new one.
     Moving(Vec<u8>),
@@ -235,6 +256,25 @@ impl Progress {
     }
 }
 
+/// Adds one of the store's operations. All writes of a run go through here, so that none is missing from its notes.
+fn step<'a>(
+    batch: &mut WriteBatch<'a>,
+    container: &Container,
+    key: &[u8],
+    progress: &'a RefCell<Progress>,
+    change: impl FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a,
+) {
+    let at = batch.len();
+    let own_key = progress.borrow().notes.is_some().then(|| key.to_vec());
+    batch.update(&container.items, key, move |document| {
+        let change = change(document)?;
+        if let (Some(key), Some(notes)) = (own_key, &mut progress.borrow_mut().notes) {
+            notes.note(at, &key, document, &change);
+        }
+        Ok(change)
+    });
+}
+
 /// Adds the store's operations for one of ours.
 fn add<'a>(
     batch: &mut WriteBatch<'a>,
@@ -248,7 +288,7 @@ fn add<'a>(
         Ok(operation) => operation,
         Err(error) => {
             // It touches no item; the key is one that no item has.
-            batch.update(&container.items, [0], move |_| {
+            step(batch, container, &[0], progress, move |_| {
                 let mut progress = progress.borrow_mut();
                 if progress.skips() { progress.skip(index) } else { progress.refuse(index, Slot::Refused(error)) }
             });
@@ -260,7 +300,7 @@ fn add<'a>(
         _ => None,
     };
     let (own_key, moves) = (key.clone(), moved_to.is_some());
-    batch.update(&container.items, &key, move |document| {
+    step(batch, container, &key, progress, move |document| {
         let mut progress = progress.borrow_mut();
         if progress.skips() {
             return progress.skip(index);
@@ -296,7 +336,7 @@ fn add<'a>(
         // The new id is written before the old one is deleted, so that a refusal here leaves the old one alone.
         let at = batch.len();
         let target = new_key.clone();
-        batch.update(&container.items, &target, move |document| {
+        step(batch, container, &target, progress, move |document| {
             let mut progress = progress.borrow_mut();
             let slot = std::mem::replace(&mut progress.slots[index], Slot::Waiting);
             let Slot::Moving(body) = slot else {
@@ -311,7 +351,7 @@ fn add<'a>(
                 None => Ok(progress.wrote(index, new_key, StatusCode::OK, body, at)),
             }
         });
-        batch.update(&container.items, &key, move |_| {
+        step(batch, container, &key, progress, move |_| {
             let progress = progress.borrow();
             Ok(if matches!(progress.slots[index], Slot::Wrote { .. }) { Change::Delete } else { Change::Keep })
         });
@@ -320,13 +360,21 @@ fn add<'a>(
 
 /// Gives every slot the version it got at the commit.
 fn finish(progress: Progress, written: &[Option<Written>]) -> Ran {
-    let version = |body, at: usize| match written.get(at) {
+    let outcomes = outcomes(progress.slots, |body, at| match written.get(at) {
         Some(Some(written)) => Some(Version::written(body, written)),
         _ => None,
-    };
+    });
+    let mut commits = written.iter().flatten().map(|written| written.seq);
+    let first = commits.next();
+    let last = commits.next_back().or(first);
+    Ran { outcomes, commits: first.zip(last), recalled: false }
+}
+
+/// How the operations ended. `version` knows what the store's operation at a position wrote.
+pub(crate) fn outcomes(slots: Vec<Slot>, version: impl Fn(Bytes, usize) -> Option<Version>) -> Vec<Outcome> {
     let lost =
         || Outcome::Refused(ApiError::new(Kind::InternalServerError, "the store reported no version for a write"));
-    let outcomes = progress.slots.into_iter().map(|slot| match slot {
+    let outcome = |slot| match slot {
         Slot::Wrote { status, body, at } => {
             version(body, at).map_or_else(lost, |version| Outcome::Item(status, version))
         }
@@ -338,11 +386,8 @@ fn finish(progress: Progress, written: &[Option<Written>]) -> Ran {
         Slot::Deleted => Outcome::Deleted,
         Slot::Refused(error) => Outcome::Refused(error),
         Slot::Waiting | Slot::Moving(_) | Slot::Dependent => Outcome::Dependent,
-    });
-    let mut commits = written.iter().flatten().map(|written| written.seq);
-    let first = commits.next();
-    let last = commits.next_back().or(first);
-    Ran { outcomes: outcomes.collect(), commits: first.zip(last) }
+    };
+    slots.into_iter().map(outcome).collect()
 }
 
 #[cfg(test)]

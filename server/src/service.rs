@@ -18,6 +18,7 @@ use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
 use crate::config::ServeError;
 use crate::headers::{self, Headers, Throughput};
+use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
 use crate::{as_of, batch, changes, feed, items, metadata, offers, query_route, wire};
@@ -70,6 +71,11 @@ impl Reply {
             .header("lsn", &lsn.to_string())
     }
 
+    /// Says that the request had been carried out before.
+    pub(crate) fn recalled(self, recalled: bool) -> Reply {
+        if recalled { self.header("idempotency-replayed", "true") } else { self }
+    }
+
     /// `Prefer: return=minimal`: the headers, with nothing behind them.
     pub(crate) fn minimal(mut self, minimal: bool) -> Reply {
         if minimal {
@@ -101,6 +107,7 @@ impl From<ApiError> for Reply {
 pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
+    idempotency: Idempotency,
     key: MasterKey,
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
@@ -111,7 +118,8 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn open(store: Store, key: MasterKey, open_metrics: bool) -> Result<Service, ServeError> {
         let catalog = Catalog::open(&store)?;
-        Ok(Service { store, catalog, key, open_metrics, answers: Default::default() })
+        let idempotency = Idempotency::open(&store, unix_ms())?;
+        Ok(Service { store, catalog, idempotency, key, open_metrics, answers: Default::default() })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
@@ -193,6 +201,10 @@ impl Service {
     fn dispatch(&self, route: &Route, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
         let headers = Headers(&parts.headers);
         let method = &parts.method;
+        let of_items = matches!(route, Route::Container(_, part) if *part != Part::Itself);
+        if !of_items && *method != Method::GET && !headers.is_query() {
+            idempotency::refuse(headers)?;
+        }
         match route {
             Route::Account => match *method {
                 Method::GET => {
@@ -325,6 +337,18 @@ impl Service {
         if !reads {
             as_of::refuse(headers, "writes, change feeds and lists")?;
         }
+        let writes = *method != Method::GET && !headers.is_query() && !headers.is_query_plan();
+        let guard = match part {
+            Part::Items | Part::Item(_) if writes => {
+                self.idempotency.guard(container, method, part, headers, body, unix_ms())?
+            }
+            _ if writes => {
+                idempotency::refuse(headers)?;
+                None
+            }
+            _ => None,
+        };
+        let guard = guard.as_ref();
         match part {
             Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
             Part::Items => match *method {
@@ -333,15 +357,15 @@ impl Service {
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
                 Method::POST if headers.is_query_plan() => query_route::plan(body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
-                Method::POST if headers.is_batch() => batch::run(self, container, headers, body),
-                Method::POST => items::create(self, container, headers, body),
+                Method::POST if headers.is_batch() => batch::run(self, container, headers, body, guard),
+                Method::POST => items::create(self, container, headers, body, guard),
                 _ => Err(headers::wrong_method(method, "GET, POST")),
             },
             Part::Item(id) => match *method {
                 Method::GET => items::read(self, container, id, headers),
-                Method::PUT => items::replace(self, container, id, headers, body),
-                Method::PATCH => items::patch(self, container, id, headers, body),
-                Method::DELETE => items::delete(self, container, id, headers),
+                Method::PUT => items::replace(self, container, id, headers, body, guard),
+                Method::PATCH => items::patch(self, container, id, headers, body, guard),
+                Method::DELETE => items::delete(self, container, id, headers, guard),
                 _ => Err(headers::wrong_method(method, "GET, PUT, PATCH, DELETE")),
             },
             Part::Ranges => match *method {
@@ -433,6 +457,12 @@ impl Service {
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
         reply
     }
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A container asked for as such is missing itself, not the owner of something.

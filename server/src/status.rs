@@ -12,6 +12,7 @@
 //! | 409 | `Conflict` | the id is taken |
 //! | 412 | `PreconditionFailed` | an etag or a patch condition does not hold |
 //! | 413 | `RequestEntityTooLarge` | more than 2 MiB |
+//! | 422 | `UnprocessableEntity` | an `Idempotency-Key` that was used for another request |
 //! | 500 | `InternalServerError` | damaged data, a failing disk, or an error of ours |
 //! | 501 | `NotImplemented` | a feature this server leaves out on purpose |
 //! | 503 | `ServiceUnavailable` | the store takes no writes until it is reopened; reads go on |
@@ -19,6 +20,7 @@
 
 use etagdb::{Error, Etag};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 
 use crate::wire::Version;
 
@@ -32,7 +34,7 @@ pub(crate) const OWNER_NOT_FOUND: u32 = 1003;
 pub(crate) const COLLECTION_RID_MISMATCH: u32 = 1024;
 
 /// What kind of answer an error is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     BadRequest,
     Unauthorized,
@@ -42,6 +44,7 @@ pub(crate) enum Kind {
     Conflict,
     PreconditionFailed,
     RequestEntityTooLarge,
+    UnprocessableEntity,
     InternalServerError,
     NotImplemented,
     ServiceUnavailable,
@@ -60,6 +63,7 @@ impl Kind {
             Kind::Conflict => (StatusCode::CONFLICT, "Conflict"),
             Kind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
             Kind::RequestEntityTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Kind::UnprocessableEntity => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity"),
             Kind::InternalServerError => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Kind::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),

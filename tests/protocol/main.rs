@@ -8,6 +8,7 @@ mod conditions;
 mod conflicts;
 mod feeds;
 mod fuzz;
+mod idempotency;
 mod limits;
 mod past;
 mod readme;

@@ -16,17 +16,37 @@ pub(crate) struct Served {
     /// The lines the server prints; closed when it has ended.
     lines: Receiver<String>,
     url: String,
-    _data: tempfile::TempDir,
+    /// Taken along by a restart.
+    data: Option<tempfile::TempDir>,
+    arguments: Vec<String>,
 }
 
 impl Served {
     /// Starts the server and waits for its ready line.
     pub(crate) fn start() -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
+        Self::start_with(&[])
+    }
+
+    /// Starts the server with further arguments and waits for its ready line.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self::launch(tempfile::tempdir().expect("a temporary directory"), arguments)
+    }
+
+    /// Kills the server (SIGKILL), and starts another over the same store.
+    pub(crate) fn kill_and_restart(mut self) -> Self {
+        self.child.kill().expect("a process that runs");
+        self.child.wait().expect("the server's exit status");
+        let data = self.data.take().expect("the store's directory");
+        Self::launch(data, std::mem::take(&mut self.arguments))
+    }
+
+    fn launch(data: tempfile::TempDir, arguments: Vec<String>) -> Self {
         let binary = binary();
         let mut child = Command::new(&binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data.path().join("store"))
+            .args(&arguments)
             .env("ETAGDB_LOG", "warn")
             .env_remove("ETAGDB_KEY")
             .stdin(Stdio::null())
@@ -36,7 +56,7 @@ impl Served {
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served = Self { child, lines, url: String::new(), _data: data };
+        let mut served = Self { child, lines, url: String::new(), data: Some(data), arguments };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
@@ -46,6 +66,12 @@ impl Served {
     /// The server's address, such as `http://127.0.0.1:40123`.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The address in that.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        let (_, address) = self.url.split_once("://").expect("a URL");
+        address.parse().expect("an address with a port")
     }
 
     /// Asks the server to end (SIGTERM) and waits until it has.

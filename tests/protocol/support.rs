@@ -92,15 +92,13 @@ impl Host {
 
     /// Opens a connection.
     pub(crate) fn connect(&self) -> Client {
-        Client::new(self.address)
+        Client::of(self.address)
     }
 
     /// Opens a connection, and makes the database `d` and in it the container `c` with the partition key `/pk`.
     pub(crate) fn with_container(&self) -> Client {
         let mut client = self.connect();
-        client.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
-        let container = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
-        client.post("/dbs/d/colls", &[], &container).expect_status(201);
+        client.make_container();
         client
     }
 }
@@ -118,12 +116,20 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Client {
+    /// Opens a connection to the server at an address.
+    pub(crate) fn of(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a read time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write time-out");
         stream.set_nodelay(true).expect("no delay");
         Client { stream: BufReader::new(stream), signer: Signer::new(None).expect("the well-known key") }
+    }
+
+    /// Makes the database `d` and in it the container `c` with the partition key `/pk`.
+    pub(crate) fn make_container(&mut self) {
+        self.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
+        let container = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+        self.post("/dbs/d/colls", &[], &container).expect_status(201);
     }
 
     /// Sends a signed request with these headers and reads the answer.
