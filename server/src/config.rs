@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::auth::MasterKey;
+use crate::tls::Tls;
 
 /// The largest request body that is taken, in bytes: the service's limit for one item, and for one batch.
 ///
@@ -25,6 +26,8 @@ pub struct Config {
     /// Account key, base64. `None` means the emulator's well-known key, which everybody knows: it is refused for any
     /// address that is not loopback.
     pub key: Option<String>,
+    /// The certificate to show, if the port is to speak TLS, and nothing else. Default `None`: clear text.
+    pub tls: Option<Tls>,
     /// Longest time from the first byte of a request's head to its last. Default 10 s.
     pub header_timeout: Duration,
     /// Longest time for a request's body to arrive completely. Default 30 s.
@@ -44,6 +47,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             key: None,
+            tls: None,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
@@ -105,6 +109,8 @@ impl Config {
 pub enum ServeError {
     /// The settings contradict each other. Nothing was started; correct them.
     Config(String),
+    /// The certificate or its key cannot be used, or not be made. Nothing was started.
+    Tls(String),
     /// The listening socket failed. Nothing was started, or the server stopped accepting.
     Listen(std::io::Error),
     /// The store could not be read or prepared. Nothing was started.
@@ -117,6 +123,7 @@ impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServeError::Config(message) => write!(f, "{message}"),
+            ServeError::Tls(message) => write!(f, "cannot speak TLS: {message}"),
             ServeError::Listen(error) => write!(f, "cannot listen: {error}"),
             ServeError::Store(error) => write!(f, "cannot use the store: {error}"),
             ServeError::Metadata(message) => write!(f, "cannot read the store's metadata: {message}"),
@@ -129,7 +136,7 @@ impl std::error::Error for ServeError {
         match self {
             ServeError::Listen(error) => Some(error),
             ServeError::Store(error) => Some(error),
-            ServeError::Config(_) | ServeError::Metadata(_) => None,
+            ServeError::Config(_) | ServeError::Tls(_) | ServeError::Metadata(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The listener: connections, their limits and time-outs, and graceful shutdown.
 //!
-//! Owns everything between a socket and a whole request: HTTP/1.1 and prior-knowledge HTTP/2 on one clear-text port,
-//! bounded heads, bodies, connections and waiting. It knows nothing of Cosmos; a request that got through is handed to
+//! Owns everything between a socket and a whole request: HTTP/1.1 and HTTP/2 on one port, in clear text
+//! (HTTP/2 by prior knowledge) or over TLS (by ALPN), bounded heads, bodies, connections and waiting. It knows nothing of Cosmos; a request that got through is handed to
 //! `service.rs`, on a thread that may block, because the store waits for the disk.
 
 use std::convert::Infallible;
@@ -18,16 +18,20 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncWriteExt;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
 use crate::connection::{Activity, Watched};
 use crate::routes::Route;
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
+use crate::tls::Tls;
 
 /// Longest request head, in bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -53,6 +57,7 @@ pub struct Server {
 struct Shared {
     service: Service,
     config: Config,
+    tls: Option<Arc<ServerConfig>>,
     requests: Semaphore,
 }
 
@@ -65,14 +70,16 @@ impl Server {
     /// [`ServeError::Metadata`] when the store cannot be read, [`ServeError::Listen`] when the address cannot be bound.
     pub async fn bind(store: etagdb::Store, config: Config) -> Result<Server, ServeError> {
         let key = config.validate()?;
-        let open_metrics = config.listen.ip().is_loopback();
-        let service = tokio::task::spawn_blocking(move || Service::open(store, key, open_metrics))
-            .await
-            .map_err(|error| ServeError::Metadata(format!("reading it did not finish: {error}")))??;
+        let (service, tls, config) = tokio::task::spawn_blocking(move || {
+            let tls = config.tls.as_ref().map(Tls::prepare).transpose()?;
+            Ok::<_, ServeError>((Service::open(store, key, &config)?, tls, config))
+        })
+        .await
+        .map_err(|error| ServeError::Metadata(format!("reading it did not finish: {error}")))??;
         let listener = TcpListener::bind(config.listen).await.map_err(ServeError::Listen)?;
         let address = listener.local_addr().map_err(ServeError::Listen)?;
         let requests = Semaphore::new(config.requests_max);
-        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, requests }) })
+        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, requests }) })
     }
 
     /// The address that is listened on, with the port that was picked if 0 was asked for.
@@ -101,7 +108,7 @@ impl Server {
                         connections.spawn(refuse(stream));
                     }
                     Ok((stream, _)) => {
-                        connections.spawn(serve(stream, Arc::clone(&self.shared), stopped.clone()));
+                        connections.spawn(greet(stream, Arc::clone(&self.shared), stopped.clone()));
                     }
                     Err(error) => {
                         // Out of file descriptors, or a peer that gave up early: neither ends the server, but the
@@ -135,21 +142,65 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Tells a connection beyond the limit why it is closed.
-async fn refuse(mut stream: TcpStream) {
-    let body = r#"{"code":"ServiceUnavailable","message":"The server has as many connections open as it takes."}"#;
-    let text = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
-         close\r\n\r\n{body}",
-        body.len()
-    );
-    // The peer may not read it; nothing depends on that.
-    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(text.as_bytes())).await;
+async fn refuse(stream: TcpStream) {
+    let message = "The server has as many connections open as it takes.";
+    tell(stream, "503 Service Unavailable", "ServiceUnavailable", message).await;
 }
 
-/// Serves one connection to its end.
-async fn serve(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+/// Answers in clear text whatever was asked, and closes the connection.
+async fn tell(mut stream: TcpStream, status: &str, code: &str, message: &str) {
+    let body = format!(r#"{{"code":"{code}","message":"{message}"}}"#);
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let telling = async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        // A socket that is closed with bytes unread takes back what was written.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    // The peer may not read it; nothing depends on that.
+    let _ = tokio::time::timeout(Duration::from_secs(1), telling).await;
+}
+
+/// Takes a new connection: through the TLS handshake first, if there is one.
+async fn greet(stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     // Answers are small and complete: waiting to fill a segment would only add latency.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = &shared.tls else {
+        return serve(stream, Arc::clone(&shared), stopped).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(shared.config.header_timeout, shake_hands(stream, Arc::clone(tls))) => shaken,
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    match shaken {
+        Ok(Ok(Some(stream))) => serve(stream, Arc::clone(&shared), stopped).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake given up"),
+    }
+}
+
+/// The handshake; `None` for a client that spoke no TLS and was told so.
+async fn shake_hands(stream: TcpStream, tls: Arc<ServerConfig>) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    // A handshake begins with 22; a letter begins a method.
+    if first[0].is_ascii_uppercase() {
+        tell(stream, "400 Bad Request", "BadRequest", "This port speaks TLS: the address begins with https://.").await;
+        return Ok(None);
+    }
+    TlsAcceptor::from(tls).accept(stream).await.map(Some)
+}
+
+async fn serve<S>(stream: S, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut builder = auto::Builder::new(TokioExecutor::new());

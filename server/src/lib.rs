@@ -47,9 +47,11 @@ mod routes;
 mod service;
 mod signer;
 mod status;
+mod tls;
 mod wire;
 
 pub use crate::http::Server;
 pub use config::{Config, ServeError};
 pub use local::{ImportError, LocalContainer, Upserted};
 pub use signer::Signer;
+pub use tls::Tls;

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
-use crate::config::ServeError;
+use crate::config::{Config, ServeError};
 use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
@@ -109,6 +109,8 @@ pub(crate) struct Service {
     pub(crate) catalog: Catalog,
     idempotency: Idempotency,
     key: MasterKey,
+    /// How clients reach this server: `http` or `https`.
+    scheme: &'static str,
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
     /// Answers by the first digit of their status.
@@ -116,10 +118,12 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn open(store: Store, key: MasterKey, open_metrics: bool) -> Result<Service, ServeError> {
+    pub(crate) fn open(store: Store, key: MasterKey, config: &Config) -> Result<Service, ServeError> {
         let catalog = Catalog::open(&store)?;
         let idempotency = Idempotency::open(&store, unix_ms())?;
-        Ok(Service { store, catalog, idempotency, key, open_metrics, answers: Default::default() })
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let open_metrics = config.listen.ip().is_loopback();
+        Ok(Service { store, catalog, idempotency, key, scheme, open_metrics, answers: Default::default() })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
@@ -209,7 +213,7 @@ impl Service {
             Route::Account => match *method {
                 Method::GET => {
                     let authority = headers::authority(parts).unwrap_or("localhost");
-                    Ok(Reply::value(StatusCode::OK, &wire::account(authority)))
+                    Ok(Reply::value(StatusCode::OK, &wire::account(self.scheme, authority)))
                 }
                 _ => Err(headers::wrong_method(method, "GET")),
             },

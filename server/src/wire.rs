@@ -114,8 +114,8 @@ pub(crate) fn key_ranges_etag(container: &Container) -> String {
 }
 
 /// The account, which must name this server as the client reaches it.
-pub(crate) fn account(authority: &str) -> Value {
-    let endpoint = format!("http://{authority}/");
+pub(crate) fn account(scheme: &str, authority: &str) -> Value {
+    let endpoint = format!("{scheme}://{authority}/");
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let locations = json!([{ "name": "Local", "databaseAccountEndpoint": endpoint }]);
     json!({
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_account_points_at_whom_the_client_asked() {
-        let account = account("[::1]:8081");
+        let account = account("http", "[::1]:8081");
         assert_eq!(account["writableLocations"][0]["databaseAccountEndpoint"], "http://[::1]:8081/");
         assert_ne!(account["id"], "localhost");
     }

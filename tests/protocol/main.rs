@@ -15,3 +15,4 @@ mod readme;
 mod sdk;
 mod served;
 mod support;
+mod tls;

@@ -13,27 +13,57 @@ const PROGRAM_SECONDS_MAX: &str = "300";
 
 #[test]
 fn official_javascript_sdk() {
+    javascript(Served::start());
+}
+
+#[test]
+fn official_python_sdk() {
+    python(Served::start());
+}
+
+#[test]
+fn official_rust_sdk() {
+    judge("rust", &mut Command::new(set_up("rust")), Served::start());
+}
+
+/// Over TLS, with every check of the certificate that the SDK does by itself; the certificate is the server's own.
+#[test]
+fn official_javascript_sdk_over_tls() {
+    javascript(Served::start_with(&["--tls", "self-signed"]));
+}
+
+#[test]
+fn official_python_sdk_over_tls() {
+    python(Served::start_with(&["--tls", "self-signed"]));
+}
+
+#[test]
+fn official_rust_sdk_over_tls() {
+    judge("rust", &mut Command::new(set_up("rust")), Served::start_with(&["--tls", "self-signed"]));
+}
+
+fn javascript(server: Served) {
     let installed = set_up("javascript");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let program = directory.path().join("sdk.mjs");
     std::fs::copy(sources().join("javascript/sdk.mjs"), &program).expect("a copy of the program");
     beside(&installed, directory.path());
-    judge("javascript", Command::new(installed.join("node")).arg(program));
+    judge("javascript", Command::new(installed.join("node")).arg(program), server);
 }
 
-#[test]
-fn official_python_sdk() {
-    judge("python", Command::new(set_up("python")).arg("-B").arg(sources().join("python/sdk.py")));
+fn python(server: Served) {
+    judge("python", Command::new(set_up("python")).arg("-B").arg(sources().join("python/sdk.py")), server);
 }
 
-#[test]
-fn official_rust_sdk() {
-    judge("rust", &mut Command::new(set_up("rust")));
-}
-
-/// Runs one SDK's program against a server of its own, and asserts that all its checks passed.
-fn judge(language: &str, program: &mut Command) {
-    let server = Served::start();
+/// Runs one SDK's program against a server, and asserts that all its checks passed.
+fn judge(language: &str, program: &mut Command, server: Served) {
+    if server.url().starts_with("https:") {
+        let authority = server.authority();
+        // Node, Python's requests, and what uses OpenSSL's or the system's list.
+        for variable in ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
+            program.env(variable, &authority);
+        }
+    }
     let output = run(program.arg(server.url()));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "the {language} program ended with {}", output.status);

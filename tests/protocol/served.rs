@@ -15,6 +15,7 @@ pub(crate) struct Served {
     child: Child,
     /// The lines the server prints; closed when it has ended.
     lines: Receiver<String>,
+    ready: String,
     url: String,
     /// Taken along by a restart.
     data: Option<tempfile::TempDir>,
@@ -56,16 +57,23 @@ impl Served {
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served = Self { child, lines, url: String::new(), data: Some(data), arguments };
+        let mut served = Self { child, lines, ready: String::new(), url: String::new(), data: Some(data), arguments };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
+        served.ready = ready;
         served
     }
 
     /// The server's address, such as `http://127.0.0.1:40123`.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The file that the ready line asks clients to trust.
+    pub(crate) fn authority(&self) -> PathBuf {
+        let (_, path) = self.ready.split_once("trust: ").unwrap_or_else(|| panic!("nothing to trust: {}", self.ready));
+        path.trim_end_matches(')').into()
     }
 
     /// The address in that.

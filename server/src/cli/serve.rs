@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use etagdb::Options;
-use etagdb_server::{Config, ServeError, Server};
+use etagdb_server::{Config, ServeError, Server, Tls};
 use tracing_subscriber::EnvFilter;
 
 use super::signals::first_signal;
@@ -23,6 +23,10 @@ Examples:
   Let other machines in, which needs a key of your own:
     export ETAGDB_KEY=$(openssl rand -base64 48)
     etagdb serve --listen 0.0.0.0:8081
+
+  Speak TLS, as the .NET and Java SDKs want it, and have Node and Python trust it:
+    etagdb serve --tls self-signed
+    export NODE_EXTRA_CA_CERTS=etagdb-data.tls/ca.pem REQUESTS_CA_BUNDLE=etagdb-data.tls/ca.pem
 
   Log more (error, warn, info, debug, trace):
     ETAGDB_LOG=debug etagdb serve
@@ -48,9 +52,28 @@ pub(super) struct Args {
     #[arg(long, value_name = "BASE64")]
     key: Option<String>,
 
+    /// Speak TLS with a certificate made for it, kept in DIR.tls beside the store; the ready line names the file that
+    /// clients have to trust (NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE, a Java trust store).
+    #[arg(long, value_enum, value_name = "CERTIFICATE", conflicts_with_all = ["tls_cert", "tls_key"])]
+    tls: Option<Certificate>,
+
+    /// Speak TLS with the certificate in this PEM file, those that lead to its authority after it.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of --tls-cert, PEM, not encrypted.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
     /// What an acknowledged write survives.
     #[arg(long, value_enum, default_value_t = Durability::Sync)]
     durability: Durability,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Certificate {
+    /// For localhost, 127.0.0.1 and ::1, signed by an authority of its own.
+    SelfSigned,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,7 +89,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     start_log()?;
     let key = account_key(args.key)?;
     let key_named = if key.is_some() { "the one given" } else { "the emulator's well-known one" };
-    let config = Config { listen: args.listen, key, ..Config::default() };
+    let tls = match (args.tls, args.tls_cert, args.tls_key) {
+        (Some(Certificate::SelfSigned), ..) => Some(Tls::self_signed_beside(&args.data)),
+        (None, Some(certificate), Some(key)) => Some(Tls::Files { certificate, key }),
+        (None, ..) => None,
+    };
+    let config = Config { listen: args.listen, key, tls: tls.clone(), ..Config::default() };
     // Before the store, so that a command that cannot work leaves no directory behind.
     config.check().map_err(|error| Failure::Usage(error.to_string()))?;
 
@@ -83,7 +111,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     runtime.block_on(async {
         let server = Server::bind(store.clone(), config).await.map_err(|error| failure(args.listen, &error))?;
         let address = server.local_addr();
-        announce(address, &args.data, args.durability, key_named);
+        announce(address, &args.data, args.durability, key_named, tls.as_ref());
         let shutdown = async {
             if let Ok(name) = signal.await {
                 tracing::info!("{name}: accepting no more, answering what was accepted");
@@ -100,13 +128,19 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Tells whoever started the server that it accepts connections, and where.
-fn announce(address: SocketAddr, data: &Path, durability: Durability, key: &str) {
+fn announce(address: SocketAddr, data: &Path, durability: Durability, key: &str, tls: Option<&Tls>) {
     let durability = match durability {
         Durability::Sync => "sync",
         Durability::Buffered => "buffered",
     };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let trust = match tls.and_then(Tls::authority) {
+        Some(authority) => format!(", trust: {}", authority.display()),
+        None => String::new(),
+    };
+    let data = data.display();
     let line =
-        format!("etagdb ready on http://{address} (data {}, durability {durability}, key: {key})\n", data.display());
+        format!("etagdb ready on {scheme}://{address} (data {data}, durability {durability}, key: {key}{trust})\n");
     let mut out = io::stdout().lock();
     if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
         // Nobody reads it; that is no reason not to serve.
