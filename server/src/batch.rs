@@ -18,6 +18,7 @@ use crate::partition_key::{self, PartitionKey};
 use crate::patch::Patch;
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
+use crate::strict::Conditions;
 use crate::wire;
 
 pub(crate) fn run(
@@ -39,7 +40,7 @@ pub(crate) fn run(
         (false, false) => Mode::UntilRefused,
     };
     let operations =
-        requested.into_iter().map(|operation| prepare(service, container, sent.as_ref(), operation)).collect();
+        requested.into_iter().map(|operation| conditioned(service, container, sent.as_ref(), operation)).collect();
     let ran = operations::run(&service.store, container, operations, mode, guard)?;
 
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
@@ -53,6 +54,22 @@ pub(crate) fn run(
     // A batch is one event to its readers: its place in the container's order is that of its first write.
     let (lsn, seen) = ran.commits.unwrap_or((last, last));
     Ok(Reply::json(status, body).container(container, lsn, seen).recalled(ran.recalled))
+}
+
+/// Turns an operation as it was sent into one that can be run, under the conditions of RFC 9110 where those count.
+fn conditioned<'a>(
+    service: &Service,
+    container: &'a Container,
+    sent: Option<&PartitionKey>,
+    requested: BatchOperation,
+) -> Result<Operation<'a>, ApiError> {
+    if !service.strict {
+        return prepare(service, container, sent, requested);
+    }
+    let conditions = Conditions::of_operation(requested.if_match.as_deref(), requested.if_none_match.as_deref())?;
+    let mut operation = prepare(service, container, sent, requested)?;
+    operation.action = operation.action.strictly(conditions);
+    Ok(operation)
 }
 
 /// Turns an operation as it was sent into one that can be run.

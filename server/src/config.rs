@@ -28,6 +28,10 @@ pub struct Config {
     pub key: Option<String>,
     /// The certificate to show, if the port is to speak TLS, and nothing else. Default `None`: clear text.
     pub tls: Option<Tls>,
+    /// Whether conditions mean what RFC 9110 says, instead of what the service makes of them: `If-Match` guards an upsert
+    /// of an absent item too, `If-None-Match` guards writes, lists and weak tags are understood, and so is
+    /// `If-Unmodified-Since`. Default false.
+    pub strict: bool,
     /// Longest time from the first byte of a request's head to its last. Default 10 s.
     pub header_timeout: Duration,
     /// Longest time for a request's body to arrive completely. Default 30 s.
@@ -48,6 +52,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             key: None,
             tls: None,
+            strict: false,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),

@@ -23,6 +23,7 @@ use crate::query;
 use crate::rid::DocumentRid;
 use crate::service::{Reply, Service, container_reply};
 use crate::status::{ApiError, Kind};
+use crate::strict::Conditions;
 use crate::wire::{self, Version};
 
 /// Most items deleted in one step of a delete by partition key.
@@ -92,8 +93,9 @@ fn read_found(
     operation: Operation<'_>,
     version: Option<Version>,
 ) -> Result<Reply, ApiError> {
-    let mut outcome = operations::read(operation, version);
-    if let Outcome::Item(_, version) = &outcome
+    let mut outcome = operations::read(conditioned(service, headers, operation)?, version);
+    if !service.strict
+        && let Outcome::Item(_, version) = &outcome
         && headers.if_none_match_text().is_none()
         && let Some(since) = headers.if_modified_since()
         && let Ok(since) = since.duration_since(std::time::UNIX_EPOCH)
@@ -364,6 +366,18 @@ pub(crate) fn address<'a>(
     Ok(named)
 }
 
+/// The operation under the conditions of its request, where they are those of RFC 9110.
+fn conditioned<'a>(
+    service: &Service,
+    headers: Headers<'_>,
+    mut operation: Operation<'a>,
+) -> Result<Operation<'a>, ApiError> {
+    if service.strict {
+        operation.action = operation.action.strictly(Conditions::of_request(headers)?);
+    }
+    Ok(operation)
+}
+
 /// Runs one write and answers it.
 fn write(
     service: &Service,
@@ -372,6 +386,7 @@ fn write(
     operation: Operation<'_>,
     guard: Option<&Guard<'_>>,
 ) -> Result<Reply, ApiError> {
+    let operation = conditioned(service, headers, operation)?;
     let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing, guard)?;
     let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
     let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);

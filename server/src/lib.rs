@@ -47,6 +47,7 @@ mod routes;
 mod service;
 mod signer;
 mod status;
+mod strict;
 mod tls;
 mod wire;
 

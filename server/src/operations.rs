@@ -18,6 +18,7 @@ use crate::catalog::Container;
 use crate::headers::Condition;
 use crate::idempotency::{Guard, Notes, Record};
 use crate::status::{ApiError, Kind};
+use crate::strict::{Conditions, Evaluated};
 use crate::wire::Version;
 
 /// What is to be done with an item.
@@ -46,6 +47,48 @@ pub(crate) enum Action<'a> {
         if_match: Condition,
         apply: Apply<'a>,
     },
+    /// Any of the others, under the conditions of RFC 9110 instead of its own.
+    Strict {
+        conditions: Conditions,
+        action: Box<Action<'a>>,
+    },
+}
+
+impl<'a> Action<'a> {
+    /// The same under these conditions instead of its own.
+    pub(crate) fn strictly(mut self, conditions: Conditions) -> Action<'a> {
+        match &mut self {
+            Action::Upsert { if_match: own, .. }
+            | Action::Replace { if_match: own, .. }
+            | Action::Delete { if_match: own }
+            | Action::Patch { if_match: own, .. }
+            | Action::Read { if_none_match: own } => *own = Condition::None,
+            Action::Create { .. } | Action::Strict { .. } => {}
+        }
+        Action::Strict { conditions, action: Box::new(self) }
+    }
+
+    /// Where a replacement's new storage key is.
+    fn moved_to(&mut self) -> Option<&mut Option<Vec<u8>>> {
+        match self {
+            Action::Replace { moved_to, .. } => Some(moved_to),
+            Action::Strict { action, .. } => action.moved_to(),
+            _ => None,
+        }
+    }
+
+    /// Says what comes of the conditions, if any, before the action itself is judged.
+    ///
+    /// What would be refused without conditions is refused the same with them (section 13.2.1).
+    fn evaluate(&self, current: Option<&Version>) -> Evaluated {
+        let Action::Strict { conditions, action } = self else { return Evaluated::Proceed };
+        match (&**action, current) {
+            (Action::Create { .. }, Some(_)) => Evaluated::Proceed,
+            (Action::Create { .. } | Action::Upsert { .. }, None) => conditions.evaluate(None, false),
+            (_, None) => Evaluated::Proceed,
+            (action, Some(_)) => conditions.evaluate(current, matches!(action, Action::Read { .. })),
+        }
+    }
 }
 
 pub(crate) type Apply<'a> = Box<dyn FnOnce(&Version) -> Result<Vec<u8>, ApiError> + 'a>;
@@ -111,7 +154,16 @@ fn judge(action: Action<'_>, created: Option<CommitSeq>, current: Option<&Versio
         condition if condition.names(current.etag) => Ok(()),
         _ => Err(ApiError::precondition(Some(current.etag)).showing(current)),
     };
+    match (action.evaluate(current), current) {
+        (Evaluated::Proceed, _) => {}
+        (Evaluated::NotModified, _) => return Ok(Verdict::NotModified),
+        (Evaluated::Failed, Some(current)) => {
+            return Err(ApiError::precondition(Some(current.etag)).showing(current));
+        }
+        (Evaluated::Failed, None) => return Err(ApiError::precondition(None)),
+    }
     match (action, current) {
+        (Action::Strict { action, .. }, current) => judge(*action, created, current),
         (Action::Create { body } | Action::Upsert { body, .. }, None) => Ok(Verdict::Put(StatusCode::CREATED, body)),
         (Action::Create { .. }, Some(current)) => Err(ApiError::conflict(Some(current.etag)).showing(current)),
         (_, None) => Err(ApiError::not_found("Entity with the specified id does not exist in the system.")),
@@ -295,10 +347,7 @@ fn add<'a>(
             return;
         }
     };
-    let moved_to = match &mut action {
-        Action::Replace { moved_to, .. } => moved_to.take(),
-        _ => None,
-    };
+    let moved_to = action.moved_to().and_then(Option::take);
     let (own_key, moves) = (key.clone(), moved_to.is_some());
     step(batch, container, &key, progress, move |document| {
         let mut progress = progress.borrow_mut();

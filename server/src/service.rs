@@ -111,6 +111,8 @@ pub(crate) struct Service {
     key: MasterKey,
     /// How clients reach this server: `http` or `https`.
     scheme: &'static str,
+    /// Whether conditions are those of RFC 9110.
+    pub(crate) strict: bool,
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
     /// Answers by the first digit of their status.
@@ -123,7 +125,8 @@ impl Service {
         let idempotency = Idempotency::open(&store, unix_ms())?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let open_metrics = config.listen.ip().is_loopback();
-        Ok(Service { store, catalog, idempotency, key, scheme, open_metrics, answers: Default::default() })
+        let strict = config.strict;
+        Ok(Service { store, catalog, idempotency, key, scheme, strict, open_metrics, answers: Default::default() })
     }
 
     /// Says what a request's head asks for, if its sender may ask.

@@ -14,5 +14,6 @@ mod past;
 mod readme;
 mod sdk;
 mod served;
+mod strict;
 mod support;
 mod tls;

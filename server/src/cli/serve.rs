@@ -65,6 +65,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
+    /// Read conditions as RFC 9110 defines them, not as Cosmos DB does: If-Match guards an upsert of an absent item too,
+    /// If-None-Match guards writes, lists and If-Unmodified-Since are understood.
+    #[arg(long)]
+    strict: bool,
+
     /// What an acknowledged write survives.
     #[arg(long, value_enum, default_value_t = Durability::Sync)]
     durability: Durability,
@@ -94,7 +99,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         (None, Some(certificate), Some(key)) => Some(Tls::Files { certificate, key }),
         (None, ..) => None,
     };
-    let config = Config { listen: args.listen, key, tls: tls.clone(), ..Config::default() };
+    let config = Config { listen: args.listen, key, tls: tls.clone(), strict: args.strict, ..Config::default() };
     // Before the store, so that a command that cannot work leaves no directory behind.
     config.check().map_err(|error| Failure::Usage(error.to_string()))?;
 
