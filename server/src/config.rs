@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::auth::MasterKey;
+use crate::chaos::Chaos;
 use crate::tls::Tls;
 
 /// The largest request body that is taken, in bytes: the service's limit for one item, and for one batch.
@@ -32,6 +33,8 @@ pub struct Config {
     /// of an absent item too, `If-None-Match` guards writes, lists and weak tags are understood, and so is
     /// `If-Unmodified-Since`. Default false.
     pub strict: bool,
+    /// Faults to inject, for testing clients. Default `None`: none, and no request can ask for one.
+    pub chaos: Option<Chaos>,
     /// Longest time from the first byte of a request's head to its last. Default 10 s.
     pub header_timeout: Duration,
     /// Longest time for a request's body to arrive completely. Default 30 s.
@@ -53,6 +56,7 @@ impl Default for Config {
             key: None,
             tls: None,
             strict: false,
+            chaos: None,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),

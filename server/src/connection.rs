@@ -5,11 +5,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_rustls::server::TlsStream;
 
 /// No head is arriving.
 const NONE: u64 = u64::MAX;
@@ -26,6 +29,8 @@ pub(crate) struct Activity {
     /// Milliseconds after `opened` at which bytes arrived with no request under way, or [`NONE`].
     head_since: AtomicU64,
     requests: AtomicUsize,
+    cut: AtomicBool,
+    cutting: Notify,
 }
 
 /// A request under way; dropping it ends it.
@@ -40,7 +45,14 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NONE),
             requests: AtomicUsize::new(0),
+            cut: AtomicBool::new(false),
+            cutting: Notify::new(),
         }
+    }
+
+    /// Completes when a request has asked for the connection to be cut.
+    pub(crate) async fn is_cut(&self) {
+        self.cutting.notified().await;
     }
 
     fn now(&self) -> u64 {
@@ -78,6 +90,15 @@ impl Activity {
     }
 }
 
+impl Busy {
+    /// Has the connection reset, with all that is under way on it. Never returns: there is nobody left to answer.
+    pub(crate) async fn cut<T>(&self) -> T {
+        self.0.cut.store(true, Ordering::Relaxed);
+        self.0.cutting.notify_one();
+        std::future::pending().await
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
@@ -85,20 +106,47 @@ impl Drop for Busy {
     }
 }
 
-/// A stream that tells [`Activity`] when bytes arrive.
+/// A stream that can be ended by a reset, instead of a close in good order.
+pub(crate) trait Abrupt {
+    /// Makes the close that is coming a reset.
+    fn reset_on_close(&self);
+}
+
+impl Abrupt for TcpStream {
+    fn reset_on_close(&self) {
+        // If it cannot be, the peer sees an orderly close before its answer, which is nearly the same to it.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl<S: Abrupt> Abrupt for TlsStream<S> {
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
+    }
+}
+
+/// A stream that tells [`Activity`] when bytes arrive, and that is reset when its connection is cut.
 #[derive(Debug)]
-pub(crate) struct Watched<S> {
+pub(crate) struct Watched<S: Abrupt> {
     stream: S,
     activity: Arc<Activity>,
 }
 
-impl<S> Watched<S> {
+impl<S: Abrupt> Drop for Watched<S> {
+    fn drop(&mut self) {
+        if self.activity.cut.load(Ordering::Relaxed) {
+            self.stream.reset_on_close();
+        }
+    }
+}
+
+impl<S: Abrupt> Watched<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Watched<S> {
         Watched { stream, activity }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Abrupt + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -109,7 +157,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Abrupt + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

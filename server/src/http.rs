@@ -26,8 +26,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::chaos;
+use crate::chaos::{Dice, Fault};
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
-use crate::connection::{Activity, Watched};
+use crate::connection::{Abrupt, Activity, Busy, Watched};
+use crate::headers::Headers;
 use crate::routes::Route;
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
@@ -58,6 +61,7 @@ struct Shared {
     service: Service,
     config: Config,
     tls: Option<Arc<ServerConfig>>,
+    dice: Option<Dice>,
     requests: Semaphore,
 }
 
@@ -78,8 +82,9 @@ impl Server {
         .map_err(|error| ServeError::Metadata(format!("reading it did not finish: {error}")))??;
         let listener = TcpListener::bind(config.listen).await.map_err(ServeError::Listen)?;
         let address = listener.local_addr().map_err(ServeError::Listen)?;
+        let dice = config.chaos.clone().map(Dice::new);
         let requests = Semaphore::new(config.requests_max);
-        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, requests }) })
+        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, dice, requests }) })
     }
 
     /// The address that is listened on, with the port that was picked if 0 was asked for.
@@ -199,7 +204,7 @@ async fn shake_hands(stream: TcpStream, tls: Arc<ServerConfig>) -> std::io::Resu
 
 async fn serve<S>(stream: S, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Abrupt + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
@@ -222,7 +227,7 @@ where
         service_fn(move |request| {
             let (shared, busy) = (Arc::clone(&shared), Activity::begin(&activity));
             async move {
-                let response = answer(&shared, request).await;
+                let response = answer(&shared, &busy, request).await;
                 drop(busy);
                 Ok::<_, Infallible>(response)
             }
@@ -246,6 +251,7 @@ where
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = activity.is_cut() => return,
             _ = watch.tick() => {
                 if activity.expired(shared.config.header_timeout, shared.config.idle_timeout) {
                     return;
@@ -256,14 +262,21 @@ where
 }
 
 /// Answers one request.
-async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+async fn answer(shared: &Arc<Shared>, busy: &Busy, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
     let (parts, mut body) = request.into_parts();
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
         .unwrap_or_else(|_| Err(ApiError::new(Kind::InternalServerError, "the request could not be examined")));
-    let (route, permit) = match admitted {
-        Ok(route) => match shared.requests.acquire().await {
-            Ok(permit) => (route, permit),
+    let admitted = match (admitted, &shared.dice) {
+        (Ok(route), Some(dice)) => match inject(dice, &route, &parts, busy).await {
+            Ok(fault) => Ok((route, fault)),
+            Err(error) => Err(error),
+        },
+        (admitted, _) => admitted.map(|route| (route, None)),
+    };
+    let (route, fault, permit) = match admitted {
+        Ok((route, fault)) => match shared.requests.acquire().await {
+            Ok(permit) => (route, fault, permit),
             Err(_) => {
                 return respond(
                     shared.service.refuse(&parts, ApiError::new(Kind::ServiceUnavailable, "the server is stopping")),
@@ -301,7 +314,31 @@ async fn answer(shared: &Arc<Shared>, request: hyper::Request<Incoming>) -> hype
     };
     let reply = execute(shared, route, parts, body).await;
     drop(permit);
-    respond(reply, false)
+    match fault {
+        Some(Fault::Drop) => busy.cut().await,
+        Some(fault) => respond(reply.header(chaos::HEADER, &fault.to_string()), false),
+        None => respond(reply, false),
+    }
+}
+
+/// Does what the dice say before a request is carried out, and returns what is left to do afterwards.
+async fn inject(
+    dice: &Dice,
+    route: &Route,
+    parts: &http::request::Parts,
+    busy: &Busy,
+) -> Result<Option<Fault>, ApiError> {
+    let Some(fault) = dice.fault(route, Headers(&parts.headers))? else { return Ok(None) };
+    tracing::debug!(%fault, "fault injected");
+    match fault {
+        Fault::Refuse(..) => fault.refusal().map_or(Ok(None), Err),
+        Fault::Delay(time) => {
+            tokio::time::sleep(time).await;
+            Ok(Some(fault))
+        }
+        Fault::Reset => busy.cut().await,
+        Fault::Drop => Ok(Some(fault)),
+    }
 }
 
 /// Runs the request where blocking is allowed, and turns a panic into an answer.

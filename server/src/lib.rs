@@ -23,6 +23,7 @@ mod batch_request;
 mod binary_json;
 mod catalog;
 mod changes;
+mod chaos;
 mod config;
 mod connection;
 mod continuation;
@@ -52,6 +53,7 @@ mod tls;
 mod wire;
 
 pub use crate::http::Server;
+pub use chaos::{Chaos, ParseChaosError};
 pub use config::{Config, ServeError};
 pub use local::{ImportError, LocalContainer, Upserted};
 pub use signer::Signer;

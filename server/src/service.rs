@@ -16,12 +16,13 @@ use serde_json::Value;
 
 use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
+use crate::chaos::Fault;
 use crate::config::{Config, ServeError};
 use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
-use crate::{as_of, batch, changes, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -94,6 +95,12 @@ impl From<ApiError> for Reply {
         }
         if let Some(methods) = error.allow {
             reply = reply.header("allow", methods);
+        }
+        if let Some(fault) = error.fault {
+            reply = reply.header(chaos::HEADER, &fault.to_string());
+            if let Fault::Refuse(_, Some(wait)) = *fault {
+                reply = reply.header("x-ms-retry-after-ms", &wait.as_millis().to_string());
+            }
         }
         match error.etag {
             Some(etag) => reply.etag(etag),

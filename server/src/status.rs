@@ -13,6 +13,8 @@
 //! | 412 | `PreconditionFailed` | an etag or a patch condition does not hold |
 //! | 413 | `RequestEntityTooLarge` | more than 2 MiB |
 //! | 422 | `UnprocessableEntity` | an `Idempotency-Key` that was used for another request |
+//! | 429 | `TooManyRequests` | by fault injection only |
+//! | 449 | `RetryWith` | by fault injection only |
 //! | 500 | `InternalServerError` | damaged data, a failing disk, or an error of ours |
 //! | 501 | `NotImplemented` | a feature this server leaves out on purpose |
 //! | 503 | `ServiceUnavailable` | the store takes no writes until it is reopened; reads go on |
@@ -22,6 +24,7 @@ use etagdb::{Error, Etag};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use crate::chaos::Fault;
 use crate::wire::Version;
 
 /// The partition key contradicts the container or the item.
@@ -32,6 +35,15 @@ pub(crate) const SESSION_NOT_AVAILABLE: u32 = 1002;
 pub(crate) const OWNER_NOT_FOUND: u32 = 1003;
 /// The container was deleted and made anew since the client learned its rid.
 pub(crate) const COLLECTION_RID_MISMATCH: u32 = 1024;
+
+/// The client has used up its throughput.
+pub(crate) const REQUEST_RATE_TOO_LARGE: u32 = 3200;
+
+/// Not of the registry, and the service's own: try again.
+const RETRY_WITH: StatusCode = match StatusCode::from_u16(449) {
+    Ok(status) => status,
+    Err(_) => StatusCode::TOO_MANY_REQUESTS,
+};
 
 /// What kind of answer an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +57,9 @@ pub(crate) enum Kind {
     PreconditionFailed,
     RequestEntityTooLarge,
     UnprocessableEntity,
+    TooManyRequests,
     InternalServerError,
+    RetryWith,
     NotImplemented,
     ServiceUnavailable,
     InsufficientStorage,
@@ -64,6 +78,8 @@ impl Kind {
             Kind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
             Kind::RequestEntityTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
             Kind::UnprocessableEntity => (StatusCode::UNPROCESSABLE_ENTITY, "UnprocessableEntity"),
+            Kind::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Kind::RetryWith => (RETRY_WITH, "RetryWith"),
             Kind::InternalServerError => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Kind::ServiceUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
@@ -92,11 +108,14 @@ pub(crate) struct ApiError {
     pub(crate) current: Option<Box<Version>>,
     /// What the `allow` header says, for 405.
     pub(crate) allow: Option<&'static str>,
+    /// The injected fault that this is. Boxed, as it is rare and errors are passed around by value.
+    pub(crate) fault: Option<Box<Fault>>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> ApiError {
-        ApiError { kind, substatus: 0, message: message.into(), etag: None, current: None, allow: None }
+        let message = message.into();
+        ApiError { kind, substatus: 0, message, etag: None, current: None, allow: None, fault: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {

@@ -4,6 +4,7 @@ mod addressing;
 mod bad_input;
 mod batches;
 mod catalog;
+mod chaos;
 mod conditions;
 mod conflicts;
 mod feeds;

@@ -42,6 +42,15 @@ fn official_rust_sdk_over_tls() {
     judge("rust", &mut Command::new(set_up("rust")), Served::start_with(&["--tls", "self-signed"]));
 }
 
+/// The SDKs wait and try again when they are throttled; their programs notice nothing.
+#[test]
+fn throttled_sdks_try_again() {
+    let throttled = |seed| Served::start_with(&[&format!("--chaos=429:1ms=0.1,seed={seed}")]);
+    javascript(throttled(1));
+    python(throttled(2));
+    judge("rust", &mut Command::new(set_up("rust")), throttled(3));
+}
+
 fn javascript(server: Served) {
     let installed = set_up("javascript");
     let directory = tempfile::tempdir().expect("a temporary directory");

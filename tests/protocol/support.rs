@@ -238,6 +238,14 @@ impl Client {
         rest
     }
 
+    /// How reading fails; `None` for a close in good order. Bytes that come before that are a failure of the test.
+    pub(crate) fn read_failure(&mut self) -> Option<std::io::ErrorKind> {
+        let mut rest = Vec::new();
+        let read = self.stream.read_to_end(&mut rest);
+        assert_eq!(String::from_utf8_lossy(&rest), "", "nothing was to be answered");
+        read.err().map(|error| error.kind())
+    }
+
     /// Asks something harmless on the same connection.
     pub(crate) fn expect_alive(&mut self) {
         self.get("/dbs", &[]).expect_status(200);

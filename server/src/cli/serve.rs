@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use etagdb::Options;
-use etagdb_server::{Config, ServeError, Server, Tls};
+use etagdb_server::{Chaos, Config, ServeError, Server, Tls};
 use tracing_subscriber::EnvFilter;
 
 use super::signals::first_signal;
@@ -70,6 +70,12 @@ pub(super) struct Args {
     #[arg(long)]
     strict: bool,
 
+    /// Inject faults, for testing clients: those that a request asks for by the header x-etagdb-chaos, and to requests
+    /// about items those named here, such as 429:250ms=0.1,drop=0.01,seed=7. Faults: 408, 412, 429, 449, 503,
+    /// delay:100ms, reset, and drop, which commits and then drops the answer.
+    #[arg(long, value_name = "FAULT=RATE,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    chaos: Option<Chaos>,
+
     /// What an acknowledged write survives.
     #[arg(long, value_enum, default_value_t = Durability::Sync)]
     durability: Durability,
@@ -99,7 +105,17 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         (None, Some(certificate), Some(key)) => Some(Tls::Files { certificate, key }),
         (None, ..) => None,
     };
-    let config = Config { listen: args.listen, key, tls: tls.clone(), strict: args.strict, ..Config::default() };
+    let config = Config {
+        listen: args.listen,
+        key,
+        tls: tls.clone(),
+        strict: args.strict,
+        chaos: args.chaos,
+        ..Config::default()
+    };
+    if config.chaos.is_some() {
+        tracing::warn!("fault injection is on: this server is for testing clients");
+    }
     // Before the store, so that a command that cannot work leaves no directory behind.
     config.check().map_err(|error| Failure::Usage(error.to_string()))?;
 
