@@ -27,6 +27,7 @@ mod chaos;
 mod config;
 mod connection;
 mod continuation;
+mod descriptors;
 mod document;
 mod epk;
 mod feed;
