@@ -38,6 +38,7 @@ mod item_key;
 mod items;
 mod local;
 mod metadata;
+mod metrics;
 mod offers;
 mod operations;
 mod partition_key;

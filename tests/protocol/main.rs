@@ -11,6 +11,7 @@ mod feeds;
 mod fuzz;
 mod idempotency;
 mod limits;
+mod operations;
 mod past;
 mod readme;
 mod sdk;
