@@ -2,6 +2,7 @@
 //!
 //! `ETAGDB_MODEL_SEED=0x.. cargo test --test model` replays the histories of one seed. `make soak` goes on for an hour.
 
+mod concurrent;
 mod feeds;
 mod keeping;
 mod mistakes;
@@ -9,6 +10,7 @@ mod oracle;
 mod pair;
 mod random;
 mod reads;
+mod record;
 mod runner;
 mod soak;
 mod steps;

@@ -251,6 +251,13 @@ impl Random {
     }
 
     fn batch(&mut self) -> Vec<Write> {
+        if self.one_in(12) {
+            // So many versions of one document that readers seek past them.
+            let (collection, id) = (self.collection(), self.index(IDS.len()));
+            let put =
+                |n| Write { collection, id, guard: Guard::Any, act: Act::Put(Body(vec![n]), DocumentTtl::Collection) };
+            return (0..9 + self.below(10) as u8).map(put).collect();
+        }
         (0..1 + self.below(6)).map(|_| self.write()).collect()
     }
 
