@@ -382,12 +382,19 @@ fn read_feed(
             return Ok(());
         }
         if let Some((_, keep_versions)) = group.get(&entry.collection) {
-            let known = row.seq > walk.looked && walk.deferred.is_empty() && plan.deferred.is_empty();
+            let prefix = || encoding::document_prefix(entry.collection, entry.id);
+            // Of a document that is to be looked at, something older may be found to be needed, and to be hidden.
+            let known = || {
+                row.seq > walk.looked
+                    && walk.deferred.is_empty()
+                    && plan.deferred.is_empty()
+                    && (plan.documents.is_empty() || !plan.documents.contains_key(&prefix()))
+            };
             match (entry.kind, keep_versions) {
                 // A new document supersedes at most a tombstone, and that one's own row deals with it.
                 (FeedKind::Created, 0) => {}
                 (FeedKind::Replaced, 0) if row.seq > walk.looked => plan.superseded(&entry, row.seq, needs),
-                (FeedKind::Deleted | FeedKind::Expired, 0) if known => {
+                (FeedKind::Deleted | FeedKind::Expired, 0) if known() => {
                     plan.superseded(&entry, row.seq, needs);
                     if !plan.deferred.is_empty() {
                         // What it superseded is needed, and so is the tombstone that hides it.
@@ -398,7 +405,7 @@ fn read_feed(
                     }
                 }
                 _ => {
-                    plan.documents.insert(encoding::document_prefix(entry.collection, entry.id), row.seq);
+                    plan.documents.insert(prefix(), row.seq);
                 }
             }
         }

@@ -54,13 +54,22 @@ impl Oracle {
         }
         // With nothing older left, a tombstone says no more than its absence does: it may go when it is old itself. And
         // it may stay as long as there is something that it hides.
-        let older = chain.iter().filter(|other| other.seq < version.seq && !other.gone);
-        let hides_nothing = older.map(|older| self.fate(older, needs)).all(|fate| fate != Fate::Stays);
+        let hidden = self.fate_of_older(version, &chain, needs);
         match () {
-            () if may_go && is_passed && hides_nothing => Fate::Goes,
-            () if may_go || (is_due(version) && hides_nothing && !is_counted) => Fate::Either,
+            () if may_go && is_passed && hidden == Fate::Goes => Fate::Goes,
+            () if may_go || (is_due(version) && hidden != Fate::Stays && !is_counted) => Fate::Either,
             () => Fate::Stays,
         }
+    }
+
+    /// What becomes of all that is older than a version.
+    fn fate_of_older(&self, version: &Version, chain: &[&Version], needs: &Needs) -> Fate {
+        let older = chain.iter().filter(|other| other.seq < version.seq && !other.gone);
+        older.map(|older| self.fate(older, needs)).fold(Fate::Goes, |all, fate| match (all, fate) {
+            (Fate::Stays, _) | (_, Fate::Stays) => Fate::Stays,
+            (Fate::Either, _) | (_, Fate::Either) => Fate::Either,
+            (Fate::Goes, Fate::Goes) => Fate::Goes,
+        })
     }
 
     fn fate_of_newest(&self, version: &Version, chain: &[&Version], is_due: bool, needs: &Needs) -> Fate {
@@ -68,12 +77,7 @@ impl Oracle {
         if version.is_document() || !is_due || version.seq == self.last {
             return Fate::Stays;
         }
-        let older = chain.iter().filter(|other| other.seq < version.seq && !other.gone);
-        older.map(|older| self.fate(older, needs)).fold(Fate::Goes, |all, fate| match (all, fate) {
-            (Fate::Stays, _) | (_, Fate::Stays) => Fate::Stays,
-            (Fate::Either, _) | (_, Fate::Either) => Fate::Either,
-            (Fate::Goes, Fate::Goes) => Fate::Goes,
-        })
+        self.fate_of_older(version, chain, needs)
     }
 
     /// What a version's having gone does to the horizon of its collection: it is at least this.

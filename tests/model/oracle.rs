@@ -51,8 +51,9 @@ impl Version {
 
     /// The store says that this is the version's etag.
     pub(crate) fn is_called(&self, etag: Etag) -> Agreement {
-        let known = self.etag.replace(Some(etag));
-        agree!(known.is_none_or(|known| known == etag), "commit {} has etag {known:?} and {etag}", self.seq);
+        let known = self.etag.get().unwrap_or(etag);
+        agree!(known == etag, "commit {} has etag {known} and {etag}", self.seq);
+        self.etag.set(Some(etag));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::mistakes::Mistake;
@@ -101,23 +101,26 @@ pub(crate) fn explain(failure: &Failure, mistake: Option<Mistake>) -> String {
     text
 }
 
-/// Runs batches with the seeds that `next_seed` gives, on so many threads, until there are none or one fails.
-pub(crate) fn batches(threads: usize, next_seed: impl Fn() -> Option<u64> + Sync, counts: &Count) -> Option<Failure> {
-    let failed = AtomicBool::new(false);
-    let failure = Mutex::new(None);
+/// Runs batches with the seeds that `next_seed` gives, on so many threads, until there are none. Shows failures to
+/// `failed`, one at a time.
+pub(crate) fn batches(
+    threads: usize,
+    next_seed: impl Fn() -> Option<u64> + Sync,
+    counts: &Count,
+    failed: impl FnMut(Failure) + Send,
+) {
+    let failed = Mutex::new(failed);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(seed) = next_seed().filter(|_| !failed.load(Ordering::SeqCst)) {
-                    if let Err(found) = batch(seed, BATCH, None, counts) {
-                        failed.store(true, Ordering::SeqCst);
-                        failure.lock().expect("not poisoned").get_or_insert(found);
+                while let Some(seed) = next_seed() {
+                    if let Err(failure) = batch(seed, BATCH, None, counts) {
+                        failed.lock().expect("not poisoned")(failure);
                     }
                 }
             });
         }
     });
-    failure.into_inner().expect("not poisoned")
 }
 
 /// Says what was done, in one line.

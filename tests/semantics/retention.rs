@@ -225,6 +225,28 @@ fn the_last_commit_keeps_its_place_though_it_is_a_tombstone() {
     assert_eq!(dropped(&timed), 1);
 }
 
+/// A document once came back from its delete: its tombstone was dropped while a snapshot held an older version, in the
+/// pass over the feed that followed a change of the policy.
+#[test]
+fn a_tombstone_stays_as_long_as_a_snapshot_holds_what_it_hides() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    docs.set_retention(Retention::FOREVER).expect("set");
+    let first = docs.put("a", "1", Precondition::Any).expect("put").seq;
+    docs.put("a", "2", Precondition::Any).expect("put");
+    docs.set_retention(seconds(0)).expect("set");
+    let snapshot = timed.fixture.store.snapshot_at(first).expect("kept");
+    docs.delete("a", Precondition::Any).expect("delete");
+    docs.put("b", "1", Precondition::Any).expect("put");
+    assert_eq!(dropped(&timed), 1, "the second version");
+    assert_eq!(snapshot.get(&docs, "a").expect("get").expect("held").body, "1");
+    drop((snapshot, docs));
+    let timed = timed.reopen();
+    assert_eq!(text(&timed.fixture.collection("docs"), "a"), None, "it was deleted");
+    assert_eq!(dropped(&timed), 2);
+    assert_eq!(text(&timed.fixture.collection("docs"), "a"), None);
+}
+
 #[test]
 fn each_collection_has_its_own_past() {
     let timed = Timed::new();
