@@ -1,7 +1,7 @@
 //! A process whose file operations are recorded: it lives in a store for a while and says on standard output what was
 //! acknowledged, one line in one write each.
 //!
-//! `power-child DIR SEED WRITERS BATCHES DURABILITY LIVES [CHECKPOINTS]`: opens the store `LIVES` times; each time some
+//! `power-child DIR SEED WRITERS BATCHES MODE LIVES [CHECKPOINTS]`: opens the store `LIVES` times; each time some
 //! writers commit so many batches each (see `workload`), while collections are made and dropped and, with a directory
 //! `CHECKPOINTS`, checkpoints are taken.
 //!
@@ -25,7 +25,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use etagdb::{Durability, Error, FeedMode, FeedStart, Options, Precondition, Store, StoreHealth};
+use etagdb::{Durability, Error, FeedMode, FeedStart, Options, Precondition, Retention, Store, StoreHealth};
 use workload::DOCS;
 
 /// How many batches of writer 0 there are between the making of two collections; each lives for two such times.
@@ -38,6 +38,7 @@ struct Settings {
     batches: u64,
     durability: Durability,
     patient: bool,
+    trimming: bool,
     checkpoints: Option<String>,
 }
 
@@ -48,16 +49,19 @@ fn main() {
     let mut number = |what: &str| argument(what).parse::<u64>().unwrap_or_else(|_| panic!("{what} is no number"));
     let (seed, writers, batches) = (number("SEED"), number("WRITERS"), number("BATCHES"));
     let durability = argument("DURABILITY");
-    let patient = durability == "patient";
+    let (patient, trimming) = (durability == "patient", durability == "trimming");
     let durability = match durability.as_str() {
         "sync" => Durability::Sync,
+        // As `sync`, and what is superseded is dropped again and again.
+        "trimming" => Durability::Sync,
         // As `sync`; between the lives the shim's fault ends. `patient` ones try again while the disk is full.
         "faulty" | "patient" => Durability::Sync,
         "buffered" => Durability::Buffered,
         other => panic!("unknown durability {other:?}"),
     };
     let lives: u64 = argument("LIVES").parse().expect("LIVES is a number");
-    let settings = Settings { dir, seed, writers, batches, durability, patient, checkpoints: arguments.next() };
+    let settings =
+        Settings { dir, seed, writers, batches, durability, patient, trimming, checkpoints: arguments.next() };
     for life in 0..lives {
         if let Err(error) = live(&settings, life) {
             say(&format!("failed life {life}: {error}"));
@@ -70,8 +74,12 @@ fn main() {
 
 fn live(settings: &Settings, life: u64) -> Result<(), Error> {
     let options = Options::default().write_buffer_bytes(1 << 20).durability(settings.durability);
+    let options = options.background_maintenance(!settings.trimming);
     let store = options.flush_interval(Duration::from_millis(5)).open(&settings.dir)?;
-    store.collection(DOCS)?;
+    let docs = store.collection(DOCS)?;
+    if settings.trimming {
+        docs.set_retention(Retention::age(Duration::ZERO))?;
+    }
     let writing = AtomicU64::new(settings.writers);
     std::thread::scope(|scope| {
         let (store, writing) = (&store, &writing);
@@ -85,6 +93,15 @@ fn live(settings: &Settings, life: u64) -> Result<(), Error> {
                 }
             }
         });
+        if settings.trimming {
+            scope.spawn(move || {
+                while writing.load(Ordering::SeqCst) > 0 {
+                    if let Err(error) = store.run_maintenance() {
+                        return say(&format!("failed maintenance: {error}"));
+                    }
+                }
+            });
+        }
         for writer in 0..settings.writers {
             scope.spawn(move || {
                 if let Err(error) = write(store, settings, writer) {

@@ -326,8 +326,11 @@ impl Mark {
             }
             let mut reader = LogReader::open_at(&path, 0, from)?;
             while let Step::Record { .. } = reader.step()? {}
-            // RocksDB syncs it too, but perhaps not yet.
+            // RocksDB syncs both, the file and the name that `CURRENT` has given it, but perhaps not yet.
             File::open(&path)?.sync_data()?;
+            if known.manifest != number {
+                File::open(database)?.sync_all()?;
+            }
             Ok(Some((number, reader.whole())))
         };
         let (manifest, manifest_bytes) = read().ok().flatten().unwrap_or((known.manifest, known.manifest_bytes));

@@ -5,6 +5,7 @@
 //! ```text
 //! FORMAT      "etagdb format 2\n": written last when a store is made, read first when it is opened
 //! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
+//! DURABLE     what is known to be on disk, kept apart from the log (see `durable`)
 //! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
 //! rocksdb/    one RocksDB database with four column families
 //! ```

@@ -114,7 +114,8 @@ impl Health {
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether the disk was full at the last write.
+    pub(crate) fn is_full(&self) -> bool {
         // The state itself is under the lock; this only saves taking it for every write.
         self.is_full.load(Ordering::Relaxed)
     }

@@ -692,7 +692,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         // Saves the next opening the replay of the log. What fails here is in the log all the same: a write that was
         // acknowledged is no less durable for it.
-        if self.health.check().is_ok() {
+        if self.health.check().is_ok() && !self.health.is_full() {
             let _ = self.sync_log();
             let _ = self.rocks.flush();
         }

@@ -8,6 +8,7 @@ mod faults;
 mod model;
 mod power;
 mod random;
+mod real_disk;
 mod recorder;
 mod seeded;
 mod workload;

@@ -104,6 +104,8 @@ impl Told {
 pub(crate) enum Demand {
     /// All that was acknowledged, and of what was in flight nothing or all.
     Everything,
+    /// As `Everything`, of a store that drops what was superseded: the feed does not tell the whole story any more.
+    Newest,
     /// Some first commits: all up to the last [`Store::sync`], and no later one without those before it.
     Prefix,
 }
@@ -122,7 +124,9 @@ pub(crate) enum Wrong {
 /// Opens the store in `dir`, reads all of it in all ways, and compares it with what was told. `thorough`: also lets the
 /// engine verify itself. Returns how many commits are there.
 pub(crate) fn check(dir: &Path, seed: u64, told: &Told, demand: Demand, thorough: bool) -> Result<u64, Wrong> {
-    let store = Options::default().write_buffer_bytes(1 << 20).cache_bytes(8 << 20).open(dir);
+    // Nothing is dropped while this looks, however long ago it was written.
+    let options = Options::default().background_maintenance(false);
+    let store = options.write_buffer_bytes(1 << 20).cache_bytes(8 << 20).open(dir);
     let store = store.map_err(|error| Wrong::Unopenable(error.to_string()))?;
     check_open(&store, seed, told, demand, thorough)
 }
@@ -131,10 +135,14 @@ pub(crate) fn check(dir: &Path, seed: u64, told: &Told, demand: Demand, thorough
 pub(crate) fn check_open(store: &Store, seed: u64, told: &Told, demand: Demand, thorough: bool) -> Result<u64, Wrong> {
     let newest = store.last_commit().get();
     let Some(docs) = store.existing_collection(DOCS) else {
-        let lost = demand == Demand::Everything && !told.batches.is_empty() || told.synced > 0;
+        let lost = demand != Demand::Prefix && !told.batches.is_empty() || told.synced > 0;
         return if lost { Err(Wrong::Lost("the collection is gone".into())) } else { Ok(newest) };
     };
     let read = |error: Error| Wrong::Untrue(format!("cannot be read: {error}"));
+    if demand == Demand::Newest {
+        check_newest(&docs, seed, told)?;
+        return check_rest(store, &docs, told, demand, thorough, newest);
+    }
     let mut reader = Reader { seed, told, documents: BTreeMap::new(), last: BTreeMap::new(), next: None };
     let mut feed = docs.changes(FeedMode::All, FeedStart::Beginning).map_err(read)?.previous_images(false);
     loop {
@@ -148,12 +156,6 @@ pub(crate) fn check_open(store: &Store, seed: u64, told: &Told, demand: Demand, 
     }
     let Reader { documents, last, .. } = reader;
     compare(&docs, &documents)?;
-    if thorough {
-        let report = store.verify(|_| {}).map_err(read)?;
-        if !report.is_sound() {
-            return Err(Wrong::Untrue(format!("verify: {:?}", report.problems)));
-        }
-    }
     for (writer, &acknowledged) in &told.batches {
         let found = last.get(writer).copied().unwrap_or(0);
         if demand == Demand::Everything && found < acknowledged {
@@ -166,13 +168,69 @@ pub(crate) fn check_open(store: &Store, seed: u64, told: &Told, demand: Demand, 
             return Err(Wrong::Untrue(format!("batch {found} of writer {writer}, who was at {acknowledged}")));
         }
     }
+    check_rest(store, &docs, told, demand, thorough, newest)
+}
+
+/// Compares the current documents with those that the batches leave, in the order of their commits.
+fn check_newest(docs: &Collection, seed: u64, told: &Told) -> Result<(), Wrong> {
+    let read = |error: Error| Wrong::Untrue(format!("cannot be read: {error}"));
+    let mut batches: Vec<(u64, u64, u64)> = Vec::new();
+    for ((writer, number), (_, etag)) in &told.given {
+        // An etag ends in the sequence of its write.
+        let seq = u64::from_str_radix(&etag.replace('-', "")[16..], 16).expect("an etag");
+        batches.push((seq, *writer, *number));
+    }
+    // Of each writer one batch may be there of which he did not hear.
+    for writer in 0..64 {
+        let acknowledged = told.batches.get(&writer).copied().unwrap_or(0);
+        let counter = docs.get(workload::counter(writer)).map_err(read)?;
+        let found = counter.as_ref().and_then(|counter| workload::parse_count(&counter.body)).map_or(0, |(_, n)| n);
+        if found < acknowledged {
+            return Err(Wrong::Lost(format!("batch {acknowledged} of writer {writer}: the last one is {found}")));
+        }
+        if found > acknowledged + 1 {
+            return Err(Wrong::Untrue(format!("batch {found} of writer {writer}, who was at {acknowledged}")));
+        }
+        if let Some(counter) = counter.filter(|_| found > acknowledged) {
+            batches.push((counter.seq.get(), writer, found));
+        }
+    }
+    batches.sort_unstable();
+    let mut documents = BTreeMap::new();
+    for (_, writer, number) in batches {
+        for (id, body) in workload::batch(seed, writer, number) {
+            match body {
+                Some(body) => documents.insert(id, body),
+                None => documents.remove(&id),
+            };
+        }
+    }
+    compare(docs, &documents)
+}
+
+/// What is asked of every store, whatever its feed tells.
+fn check_rest(
+    store: &Store,
+    docs: &Collection,
+    told: &Told,
+    demand: Demand,
+    thorough: bool,
+    newest: u64,
+) -> Result<u64, Wrong> {
+    let read = |error: Error| Wrong::Untrue(format!("cannot be read: {error}"));
+    if thorough {
+        let report = store.verify(|_| {}).map_err(read)?;
+        if !report.is_sound() {
+            return Err(Wrong::Untrue(format!("verify: {:?}", report.problems)));
+        }
+    }
     if newest < told.synced {
         return Err(Wrong::Lost(format!("commit {} was synced, and {newest} is the last one", told.synced)));
     }
-    if demand == Demand::Everything && newest < told.seen {
+    if demand != Demand::Prefix && newest < told.seen {
         return Err(Wrong::Lost(format!("commit {} was shown, and {newest} is the last one", told.seen)));
     }
-    if demand == Demand::Everything {
+    if demand != Demand::Prefix {
         let there = store.collections();
         if let Some(name) = told.made.iter().find(|name| !there.contains(name)) {
             return Err(Wrong::Lost(format!("collection {name:?}")));

@@ -245,7 +245,16 @@ fn open_image(image: &Image, seed: u64, told: &Told, demand: Demand, thorough: b
 fn nothing_acknowledged_is_lost_to_a_power_cut() {
     let began = Instant::now();
     let recorded = Recorded::fresh(Work::SYNC, &Orders::default());
-    cut_power(&recorded, budget(550), Demand::Everything).expect_none("Sync", began);
+    cut_power(&recorded, budget(450), Demand::Everything).expect_none("Sync", began);
+}
+
+/// What is superseded is dropped all the while, and nothing else is.
+#[test]
+fn a_power_cut_while_history_is_dropped_takes_no_current_document() {
+    let began = Instant::now();
+    let work = Work { seed: 6, durability: "trimming", batches: 200, ..Work::SYNC };
+    let recorded = Recorded::fresh(work, &Orders::default());
+    cut_power(&recorded, budget(100), Demand::Newest).expect_none("retention", began);
 }
 
 #[test]

@@ -71,18 +71,23 @@ pub(crate) struct Orders {
 
 /// The shim, compiled once a run.
 pub(crate) fn shim() -> &'static Path {
-    static SHIM: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = SHIM.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("recorder.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/durability/shim/recorder.c");
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let arguments = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"];
-        let status = Command::new(compiler).args(arguments).arg(&path).arg(source).args(["-ldl", "-lpthread"]).status();
-        assert!(status.expect("a C compiler, as for RocksDB").success(), "the shim does not compile");
-        (dir, path)
-    });
-    path
+    static SHIM: OnceLock<&'static Path> = OnceLock::new();
+    SHIM.get_or_init(|| compile("recorder", &["-shared", "-fPIC"]))
+}
+
+/// Compiles a C source of `shim` into cargo's directory for such things.
+pub(crate) fn compile(name: &str, options: &[&str]) -> &'static Path {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Renamed into place: another run may be using the one that is there.
+    let new = path.with_extension(std::process::id().to_string());
+    let source = format!("{}/durability/shim/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let mut command = Command::new(compiler);
+    command.args(["-O2", "-Wall", "-Wextra", "-Werror"]).args(options).arg("-o").arg(&new).arg(source);
+    let status = command.args(["-ldl", "-lpthread"]).status().expect("a C compiler, as for RocksDB");
+    assert!(status.success(), "{name}.c does not compile");
+    fs::rename(&new, &path).expect("rename");
+    Box::leak(path.into_boxed_path())
 }
 
 /// A directory in memory, where syncs cost nothing and power cuts are only computed.

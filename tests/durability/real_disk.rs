@@ -1,0 +1,117 @@
+//! Power cuts of a real file system: ext4 and xfs in a loop device, shut down under a store at work. Needs root and the
+//! tools; without them it says so, loudly, and passes. `ETAGDB_REAL_CUTS` says how many cuts each file system gets.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::model::{Demand, Told, check};
+use crate::power::Work;
+use crate::recorder::{compile, memory_dir};
+
+/// Runs a command; what it said when it failed.
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// A file system of its own in memory, mounted while this lives.
+struct Mounted {
+    image: PathBuf,
+    point: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Mounted {
+    fn new(kind: &str) -> Result<Mounted, String> {
+        let dir = memory_dir();
+        let (image, point) = (dir.path().join("image"), dir.path().join("mounted"));
+        std::fs::create_dir(&point).map_err(|error| error.to_string())?;
+        let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
+        file.set_len(400 << 20).map_err(|error| error.to_string())?;
+        run(&format!("mkfs.{kind}"), &["-q", text(&image)])?;
+        let mounted = Mounted { image, point, _dir: dir };
+        mounted.mount()?;
+        Ok(mounted)
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        run("mount", &["-o", "loop", text(&self.image), text(&self.point)])
+    }
+
+    fn unmount(&self) -> Result<(), String> {
+        run("umount", &[text(&self.point)])
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = self.unmount();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Cuts the power of a real file system some times; why it could not be done, if so.
+fn cut(kind: &str, cuts: u64) -> Result<(), String> {
+    let began = Instant::now();
+    let shutdown = compile("shutdown", &[]);
+    let mounted = Mounted::new(kind)?;
+    let mut told = Told::default();
+    let mut acknowledged = 0;
+    for number in 0..cuts {
+        let work = Work { seed: 31, batches: 1 << 30, lives: 1, ..Work::SYNC };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_power-child"))
+            .args(work.arguments(&mounted.point))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("spawn");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        // Only what is heard before the cut counts: a sync in flight can succeed and be lost.
+        for _ in 0..20 + number * 37 % 400 {
+            told.hear(&lines.next().expect("the child ended by itself").expect("read"));
+        }
+        let down = run(text(shutdown), &[text(&mounted.point)]);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        down?;
+        mounted.unmount()?;
+        mounted.mount()?;
+        let thorough = number % 8 == 0;
+        let checked = check(
+            &mounted.point.join("store"),
+            work.seed,
+            &told.clone().after_failures(),
+            Demand::Everything,
+            thorough,
+        );
+        checked.unwrap_or_else(|wrong| panic!("{kind}, cut {number}: {wrong:?}"));
+        acknowledged += told.acknowledged();
+        // What is there beyond that is what the next child begins with, under numbers that were heard of or not.
+        told = Told::default();
+        run("rm", &["-rf", text(&mounted.point.join("store"))])?;
+    }
+    println!(
+        "{kind}: {cuts} power cuts of a real file system, {acknowledged} acknowledged batches, 0 lost, {:.1?}",
+        began.elapsed()
+    );
+    Ok(())
+}
+
+#[test]
+fn a_power_cut_of_a_real_file_system_loses_nothing() {
+    let cuts = std::env::var("ETAGDB_REAL_CUTS").ok().map_or(6, |cuts| cuts.parse().expect("a number"));
+    for kind in ["ext4", "xfs"] {
+        if let Err(why) = cut(kind, cuts) {
+            eprintln!("\nSKIPPED: no power cuts of a real {kind}: {why}\n");
+        }
+    }
+}
