@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::batch::{Abort, Change, WriteBatch};
+use crate::derived::Derived;
 use crate::document::{Document, Written};
 use crate::encoding::{CollectionNumber, CollectionRecord, Horizon, TtlRecord};
 use crate::error::{Error, Result};
@@ -42,6 +43,7 @@ pub(crate) struct CollectionState {
     complete: AtomicU64,
     deletes: AtomicU64,
     last_change: AtomicU64,
+    pub(crate) derived: Derived,
 }
 
 /// As `Inner`: no panic of a caller's closure leaves anything here half done.
@@ -65,6 +67,7 @@ impl CollectionState {
             complete: AtomicU64::new(horizon.complete),
             deletes: AtomicU64::new(horizon.deletes),
             last_change: AtomicU64::new(last_change),
+            derived: Derived::default(),
         }
     }
 

@@ -50,7 +50,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use crate::batch::{Abort, Action, Change, Operation, validate_body_len};
+use crate::batch::{Abort, Action, Change, Operation, validate_body_len, validate_id};
 use crate::collection::CollectionState;
 use crate::document::{Document, Written};
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionHeader, VersionKind};
@@ -128,7 +128,7 @@ impl JudgedWrite {
         collection: &Arc<CollectionState>,
         id: &[u8],
         prefix: &[u8],
-        expired: Expired,
+        expired: &Expired,
     ) -> JudgedWrite {
         JudgedWrite {
             position,
@@ -228,10 +228,12 @@ struct Current {
 }
 
 /// A version whose expiry is not committed yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Expired {
     seq: u64,
     created: Origin,
+    /// Loaded only for those who look at it.
+    body: Option<Bytes>,
 }
 
 #[derive(Clone)]
@@ -313,7 +315,8 @@ impl Core {
         for (position, operation) in operations.into_iter().enumerate() {
             let Operation { collection, id, prefix, action } = operation;
             collection.check_live()?;
-            let with_body = matches!(action, Action::Update(_));
+            let deriver = collection.derived.get();
+            let with_body = matches!(action, Action::Update(_)) || deriver.is_some();
             let mut current = match seen.get(&prefix) {
                 Some(current) => current.clone(),
                 None => self.load(&mut reader, &collection, &prefix, with_body, &now)?,
@@ -361,7 +364,11 @@ impl Core {
                 }
                 Action::Expire(seq) => {
                     if let Some(expired) = current.expired.filter(|expired| expired.seq == seq) {
-                        writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, expired));
+                        writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, &expired));
+                        if let Some(deriver) = &deriver {
+                            let changes = deriver.changes(&id, expired.body.as_deref(), None);
+                            self.add_derived(&mut reader, &deriver.target, changes, &mut seen, writes, &now)?;
+                        }
                     }
                     continue;
                 }
@@ -381,9 +388,11 @@ impl Core {
             };
             let ttl_ms =
                 ttl.to_header().map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
+            let mut before = current.document.as_ref().and_then(|document| document.body.clone());
             if let Some(expired) = current.expired {
                 current.newest = Origin::Batch(writes.len());
-                writes.push(JudgedWrite::expiry(None, &collection, &id, &prefix, expired));
+                writes.push(JudgedWrite::expiry(None, &collection, &id, &prefix, &expired));
+                before = expired.body;
             }
             let this = Origin::Batch(writes.len());
             let created = current.document.as_ref().map(|document| document.created);
@@ -397,6 +406,10 @@ impl Core {
                 });
                 seen.insert(prefix.clone(), Current { newest: this, document, expired: None });
             }
+            let changes = deriver.map(|deriver| {
+                let after = (kind == VersionKind::Document).then_some(&body[..]);
+                (deriver.changes(&id, before.as_deref(), after), deriver)
+            });
             writes.push(JudgedWrite {
                 position: Some(position),
                 collection,
@@ -405,6 +418,59 @@ impl Core {
                 kind,
                 body,
                 ttl_ms,
+                expired: false,
+                previous: current.newest,
+                replaced: created.map(|_| current.newest),
+                created,
+                alone: false,
+            });
+            if let Some((changes, deriver)) = changes {
+                self.add_derived(&mut reader, &deriver.target, changes, &mut seen, writes, &now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to `writes` the entries that a write takes away and adds in the collection derived from its own. They need no
+    /// stripes: each belongs to the document that is being written.
+    fn add_derived<'a>(
+        &'a self,
+        reader: &mut Option<Reader<'a>>,
+        target: &Arc<CollectionState>,
+        changes: Vec<(Vec<u8>, bool)>,
+        seen: &mut HashMap<Vec<u8>, Current>,
+        writes: &mut Vec<JudgedWrite>,
+        now: &impl Deref<Target = u64>,
+    ) -> Result<()> {
+        target.check_live()?;
+        for (id, is_new) in changes {
+            validate_id(&id).map_err(|message| Error::Invalid(format!("an entry of {:?}: {message}", target.name)))?;
+            let prefix = encoding::document_prefix(target.number, &id);
+            let current = match seen.get(&prefix) {
+                Some(current) => current.clone(),
+                None => self.load(reader, target, &prefix, false, now)?,
+            };
+            if is_new == current.document.is_some() {
+                continue;
+            }
+            let created = current.document.as_ref().map(|document| document.created);
+            let this = Origin::Batch(writes.len());
+            let document = is_new.then(|| CurrentDocument {
+                etag: Etag::NEVER,
+                created: this,
+                time_ms: 0,
+                ttl: DocumentTtl::Collection,
+                body: Some(Bytes::new()),
+            });
+            seen.insert(prefix.clone(), Current { newest: this, document, expired: None });
+            writes.push(JudgedWrite {
+                position: None,
+                collection: Arc::clone(target),
+                id,
+                prefix,
+                kind: if is_new { VersionKind::Document } else { VersionKind::Tombstone },
+                body: Bytes::new(),
+                ttl_ms: None,
                 expired: false,
                 previous: current.newest,
                 replaced: created.map(|_| current.newest),
@@ -432,7 +498,7 @@ impl Core {
         if collection.ttl().is_expired(&version.header, || **now) {
             // Nobody who is told of the absence now may be told otherwise later, by a clock that is set back.
             self.raise_time(**now);
-            current.expired = Some(Expired { seq: version.seq, created });
+            current.expired = Some(Expired { seq: version.seq, created, body: version.body });
         } else if version.header.kind == VersionKind::Document {
             current.document = Some(CurrentDocument {
                 etag: self.etag(version.seq),
@@ -452,6 +518,11 @@ impl Core {
         if !IN_UPDATE.get() {
             drop(self.stripes.lock(std::iter::once(prefix)));
         }
+    }
+
+    /// Waits for all writers that are under way.
+    pub(crate) fn wait_for_all_writers(&self) {
+        self.stripes.pass_all();
     }
 
     fn submit(&self, work: Work) -> Result<Vec<Written>> {
@@ -608,8 +679,7 @@ impl Core {
             // A batch has at most `MAX_BATCH_OPERATIONS` writes, and as many expiries, so the rest of it always fits.
             let rest = match write.alone {
                 false => (writes.len() - index - 1) as u32,
-                // The commit of an expiry belongs to the write that found it.
-                true => u32::from(write.position.is_none()),
+                true => rest_of_unit(&writes[index..]),
             };
             let feed = encoding::feed_value(kind, rest, &header, write.collection.number, &write.id);
             self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
@@ -666,6 +736,17 @@ fn has_document_twice(operations: &[Operation<'_>]) -> bool {
     let mut prefixes: Vec<&[u8]> = operations.iter().map(|operation| &operation.prefix[..]).collect();
     prefixes.sort_unstable();
     prefixes.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// How many of the following writes belong to the first one, where each write asked for is a batch of its own: the
+/// expiry that it found comes before it, what is derived of it comes after.
+fn rest_of_unit(writes: &[JudgedWrite]) -> u32 {
+    let found = |write: &JudgedWrite| write.position.is_none() && write.expired;
+    let follow = writes.windows(2).take_while(|pair| match pair[1].position {
+        Some(_) => found(&pair[0]),
+        None => !pair[1].expired,
+    });
+    follow.count() as u32
 }
 
 /// The sequence that made a document, from one of its versions.

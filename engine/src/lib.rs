@@ -53,6 +53,7 @@ mod clock;
 mod collection;
 mod commit;
 mod cursors;
+mod derived;
 mod directory;
 mod document;
 mod encoding;

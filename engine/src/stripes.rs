@@ -34,6 +34,13 @@ impl Stripes {
         indexes.into_iter().map(|index| self.locks[index].lock()).collect()
     }
 
+    /// Waits until whoever holds a stripe now has let go of it.
+    pub(crate) fn pass_all(&self) {
+        for lock in &self.locks {
+            drop(lock.lock());
+        }
+    }
+
     fn index(&self, key: &[u8]) -> usize {
         // The cut keeps the low bits, so it may lose the high ones.
         self.hasher.hash_one(key) as usize & (STRIPES - 1)

@@ -8,6 +8,7 @@ mod checkpoints;
 mod collections;
 mod concurrency;
 mod cursors;
+mod derived;
 mod etags;
 mod feed_histories;
 mod history;
