@@ -192,11 +192,11 @@ fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<Sc
     feed::range(container, scope)
 }
 
-pub(crate) fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
+fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
     match headers.continuation()?.map(|text| Token::decode(text, what)).transpose()? {
         None => Ok((0, None)),
         Some(Token { seq, position: Position::Offset(offset) }) => Ok((offset, Some(seq))),
-        Some(_) => Err(ApiError::bad_request("The continuation token is invalid: it belongs to another query.")),
+        Some(_) => Err(Token::of_another()),
     }
 }
 

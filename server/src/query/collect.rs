@@ -92,6 +92,8 @@ pub(super) struct Gather<'p> {
     plan: &'p Plan,
     limit_bytes: usize,
     held_bytes: usize,
+    /// Whether rows must be put in order; not when they come so.
+    sorts: bool,
     groups: Groups,
     sorted: Vec<Row>,
     output: Output,
@@ -165,10 +167,16 @@ impl<'p> Gather<'p> {
             plan,
             limit_bytes,
             held_bytes: 0,
+            sorts: !plan.order.is_empty(),
             groups: Groups::default(),
             sorted: Vec::new(),
             output: Output::new(plan),
         }
+    }
+
+    /// For rows that come in order.
+    pub(super) fn sorted(self) -> Self {
+        Gather { sorts: false, ..self }
     }
 
     /// Takes one row.
@@ -183,7 +191,7 @@ impl<'p> Gather<'p> {
         }
         let Some(result) = evaluate(&plan.projection, row)? else { return Ok(Flow::Continue) };
         let result = row.keep(result)?;
-        if plan.order.is_empty() {
+        if !self.sorts {
             let added = self.output.push(result);
             self.hold(added)?;
             return Ok(if self.output.is_full() { Flow::Done } else { Flow::Continue });
