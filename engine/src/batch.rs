@@ -7,6 +7,7 @@ use crate::collection::{Collection, CollectionState};
 use crate::document::{Document, Written};
 use crate::encoding::{self, MAX_BODY_BYTES, MAX_ID_BYTES};
 use crate::error::{Error, Result};
+use crate::handle::CommitHandle;
 use crate::store::Inner;
 use crate::{Precondition, PutOptions};
 
@@ -201,6 +202,44 @@ impl<'a> WriteBatch<'a> {
             return Err(Error::Invalid(message));
         }
         self.store.commit(self.operations, None)
+    }
+
+    /// Judges everything now, queues what is to be written, and returns a future of the rest: what
+    /// [`commit`](WriteBatch::commit) would return, or fail with.
+    ///
+    /// Closures of [`update`](WriteBatch::update) have run on return. Does not wait for the disk to write, but may read
+    /// documents from it, and waits while a transaction that writes one of the documents commits, or while more than
+    /// 64 MiB of bodies are queued. Batches that are submitted one after the other are committed in that order, and
+    /// may share a sync; each is judged by the ones before, whether they are on disk yet or not. Should one of those
+    /// fail to get there, this one fails too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::Precondition;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let log = store.collection("log")?;
+    /// let mut on_their_way = Vec::new();
+    /// for n in 0..100 {
+    ///     let mut batch = store.batch();
+    ///     batch.put(&log, format!("{n:03}"), "x", Precondition::Absent);
+    ///     on_their_way.push(batch.submit());
+    /// }
+    /// // Or `handle.await?`.
+    /// for handle in on_their_way {
+    ///     handle.wait()?;
+    /// }
+    /// assert_eq!(store.last_commit().get(), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn submit(self) -> CommitHandle {
+        let judged = match self.invalid {
+            Some(message) => Err(Error::Invalid(message)),
+            None => self.store.judge_for_handle(self.operations),
+        };
+        CommitHandle::new(&self.store, judged)
     }
 
     fn add(&mut self, collection: &Collection, id: &[u8], action: Action<'a>) -> &mut Self {

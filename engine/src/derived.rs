@@ -4,7 +4,7 @@
 //! is `commit`'s: the difference goes into the batch of the write itself, whoever makes it (a put, a transaction, a bulk
 //! load, an expiry), so a document and its entries never disagree, not for a reader and not after a crash.
 //!
-//! Nobody locks an entry. It belongs to one document, and is only written under that document's stripe.
+//! Nobody locks an entry. It belongs to one document, and is only judged under that document's stripe.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLock;
 
 use crate::collection::{Collection, CollectionState};
-use crate::commit::refuse_in_update;
 use crate::error::{Error, Result};
+use crate::judge::refuse_in_update;
 
 /// Makes the ids of the entries of a document of this id and body.
 type Derive = dyn Fn(&[u8], &[u8]) -> Vec<Vec<u8>> + Send + Sync;
@@ -132,7 +132,6 @@ impl Collection {
     fn change_deriver(&self, deriver: Option<Arc<Deriver>>) -> Result<()> {
         refuse_in_update("what a collection derives cannot change inside an update closure")?;
         self.state().derived.set(deriver);
-        // Whoever was judged before holds a stripe until its write is visible.
         self.store().wait_for_all_writers();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Which epoch a version's etag belongs to. Owns the list of epochs; the rows on disk are written by `commit` and
 //! read at open.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
@@ -10,9 +10,11 @@ use uuid::Uuid;
 pub(crate) struct Epochs {
     /// Those of earlier openings, in order.
     earlier: Vec<(u64, u64)>,
-    /// The epoch of this opening's writes. Chosen at open, in force from the first write that is on disk.
+    /// The epoch of this opening's writes, and the first sequence that can be one of them.
     number: u64,
-    begun_at: OnceLock<u64>,
+    first: u64,
+    /// Whether it has a row.
+    is_written: AtomicBool,
 }
 
 /// The epoch that a write is made under.
@@ -24,26 +26,26 @@ pub(crate) struct WriteEpoch {
 }
 
 impl Epochs {
-    /// `earlier` in ascending order of their first sequence.
-    pub(crate) fn new(earlier: Vec<(u64, u64)>) -> Epochs {
+    /// `earlier` in ascending order of their first sequence; `last`: the last sequence that belongs to one of them.
+    pub(crate) fn new(earlier: Vec<(u64, u64)>, last: u64) -> Epochs {
         // 64 of a random UUID's bits; 61 to 64 of them are random, whichever half is taken.
         let number = Uuid::new_v4().as_u64_pair().1;
-        Epochs { earlier, number, begun_at: OnceLock::new() }
+        Epochs { earlier, number, first: last + 1, is_written: AtomicBool::new(false) }
     }
 
     pub(crate) fn for_write(&self) -> WriteEpoch {
-        WriteEpoch { number: self.number, is_new: self.begun_at.get().is_none() }
+        WriteEpoch { number: self.number, is_new: !self.is_written.load(Ordering::Relaxed) }
     }
 
-    /// Puts this opening's epoch in force from `seq` on; its row is on disk. Called before `seq` becomes visible.
-    pub(crate) fn begin(&self, seq: u64) {
-        // Only leaders call this, one at a time, and only while it is not set.
-        let _ = self.begun_at.set(seq);
+    /// Its row is on disk, with the first write under it.
+    pub(crate) fn written(&self) {
+        // Only leaders read and write this, one at a time.
+        self.is_written.store(true, Ordering::Relaxed);
     }
 
     /// The epoch of the version written at `seq`.
     pub(crate) fn of(&self, seq: u64) -> u64 {
-        if self.begun_at.get().is_some_and(|&first| seq >= first) {
+        if seq >= self.first {
             return self.number;
         }
         let after = self.earlier.partition_point(|&(first, _)| first <= seq);
@@ -58,17 +60,16 @@ mod tests {
 
     #[test]
     fn a_sequence_belongs_to_the_last_epoch_begun_at_or_before_it() {
-        let epochs = Epochs::new(vec![(1, 100), (5, 500)]);
+        let epochs = Epochs::new(vec![(1, 100), (5, 500)], 7);
         let number = epochs.for_write().number;
         assert!(epochs.for_write().is_new);
-        assert_eq!([1, 4, 5, 9].map(|seq| epochs.of(seq)), [100, 100, 500, 500]);
-        epochs.begin(8);
+        assert_eq!([1, 4, 5, 7, 8, 9].map(|seq| epochs.of(seq)), [100, 100, 500, 500, number, number]);
+        epochs.written();
         assert!(!epochs.for_write().is_new);
-        assert_eq!([4, 7, 8, 9].map(|seq| epochs.of(seq)), [100, 500, number, number]);
     }
 
     #[test]
     fn no_two_openings_share_an_epoch() {
-        assert_ne!(Epochs::new(Vec::new()).for_write().number, Epochs::new(Vec::new()).for_write().number);
+        assert_ne!(Epochs::new(Vec::new(), 0).for_write().number, Epochs::new(Vec::new(), 0).for_write().number);
     }
 }

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use crate::batch::{Action, Operation};
 use crate::collection::CollectionState;
-use crate::commit::refuse_in_update;
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, TtlRecord};
 use crate::error::Result;
+use crate::judge::refuse_in_update;
 use crate::rocks::Rows;
 use crate::store::Core;
 

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use crate::batch::validate_id;
 use crate::collection::{Collection, CollectionState};
-use crate::commit::created_seq;
 use crate::document::Document;
 use crate::encoding::{self, VersionHeader, VersionKind};
 use crate::error::{Error, Result};
+use crate::judge::created_seq;
 use crate::rocks::Cursor;
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
@@ -251,17 +251,14 @@ impl Inner {
         if !found.is_last {
             return Ok(CommitSeq::new(found.seq));
         }
-        // A group that is being written has its time already, and it may be this one. The leader holds the clock until
-        // the group is visible or has failed.
-        let now_ms = {
-            let clock = self.commit_clock.lock();
-            self.now_ms().max(clock.last_time_ms)
-        };
+        let now_ms = self.now_ms();
         if time_ms > now_ms {
             return Err(Error::Invalid(format!(
                 "the time asked for, {time_ms} ms after 1970, is still to come: now it is {now_ms} ms"
             )));
         }
+        // What is on its way has its time already, and it may be this one.
+        self.settle_time(time_ms);
         Ok(CommitSeq::new(self.search_time(time_ms, self.visible())?.seq))
     }
 

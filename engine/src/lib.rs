@@ -27,6 +27,7 @@
 //!
 //! * [`Store`] and [`Options`] open a directory; [`Collection`] reads and writes single documents.
 //! * [`WriteBatch`] writes many documents of many collections, all or nothing, with checks on others.
+//! * [`WriteBatch::submit`] does the same for those who wait as a future ([`CommitHandle`]).
 //! * [`Collection::update`] is read-modify-write without a retry loop.
 //! * [`Store::transact`] reads and writes any documents as if nobody else did; [`Transaction`] says how.
 //! * [`Collection::get_as_of`], [`Store::snapshot_at`] and [`Collection::history`] read what was, by etag, commit or time.
@@ -62,12 +63,16 @@ mod error;
 mod etag;
 mod expiry;
 mod flusher;
+mod handle;
 mod health;
 mod history;
+mod judge;
 mod maintenance;
 mod options;
 mod pages;
+mod pending;
 mod precondition;
+mod queue;
 mod reads;
 mod report;
 mod retention;
@@ -97,6 +102,7 @@ pub use document::{Document, Written};
 pub use encoding::{MAX_BODY_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
+pub use handle::CommitHandle;
 pub use history::{AsOf, History, Version};
 pub use maintenance::Maintained;
 pub use options::{Durability, Options};

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::commit::refuse_in_update;
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiries};
+use crate::judge::refuse_in_update;
 use crate::store::Core;
 use crate::trim::{self, Walks};
 

@@ -32,6 +32,8 @@ use bytes::Bytes;
 use crate::collection::CollectionState;
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionKind};
 use crate::error::{Conflict, Error, Result};
+use crate::judge::JudgedWrite;
+use crate::queue::{Place, Submission, Work};
 use crate::store::Core;
 use crate::ttl::Lifetimes;
 use crate::{CommitSeq, Etag, Precondition};
@@ -175,15 +177,15 @@ struct Recent {
 }
 
 impl<'a> Validator<'a> {
-    /// `reads`: all that there are in the group, whose first commit comes after `last_assigned`.
-    pub(crate) fn new<'r>(
-        store: &'a Core,
-        reads: impl Iterator<Item = &'r Reads>,
-        last_assigned: u64,
-    ) -> Validator<'a> {
+    /// Of the leader, for its group: all commits before the group are visible, or never will be.
+    pub(crate) fn new(store: &'a Core, group: &[Submission]) -> Validator<'a> {
+        let reads = group.iter().filter_map(|submission| match &submission.work {
+            Work::Writes(_, reads) => reads.as_ref(),
+            Work::Drop(_) | Work::After(_) => None,
+        });
         let recent = reads.map(|reads| reads.valid_to).min().map(|after| Recent {
             after,
-            to: CommitSeq::new(last_assigned),
+            to: store.visible(),
             loaded: false,
             newest: BTreeMap::new(),
         });
@@ -191,12 +193,10 @@ impl<'a> Validator<'a> {
     }
 
     /// Refuses when anything of `reads` was changed by an earlier commit or an earlier batch of this group, or when a
-    /// collection it was read from is gone; `dropped` are those that end with this group.
-    pub(crate) fn check(&mut self, reads: &Reads, dropped: &[CollectionNumber]) -> Result<()> {
-        if let Some(gone) = reads.collections.values().find(|c| c.check_live().is_err() || dropped.contains(&c.number))
-        {
-            return Err(gone.dropped_error());
-        }
+    /// collection it was read from is gone.
+    pub(crate) fn check(&mut self, reads: &Reads) -> Result<()> {
+        // One that ends with this group ends after everything else in it: see `Core::commit_drop`.
+        reads.collections.values().try_for_each(|collection| collection.check_live())?;
         let Some(recent) = &mut self.recent else {
             return Ok(());
         };
@@ -230,11 +230,13 @@ impl<'a> Validator<'a> {
         }
     }
 
-    /// Takes note of a write that comes before the rest of the group.
-    pub(crate) fn note(&mut self, prefix: &[u8], seq: CommitSeq, kind: VersionKind, etag: Etag) {
-        if let Some(recent) = &mut self.recent {
-            let current = (kind == VersionKind::Document).then_some(etag);
-            recent.newest.insert(prefix.to_vec(), (seq, current));
+    /// Takes note of a batch that comes before the rest of the group.
+    pub(crate) fn note(&mut self, writes: &[JudgedWrite], place: Place) {
+        let Some(recent) = &mut self.recent else { return };
+        for (index, write) in writes.iter().enumerate() {
+            let seq = place.start + index as u64;
+            let current = (write.kind == VersionKind::Document).then(|| self.store.etag(seq));
+            recent.newest.insert(write.prefix.clone(), (CommitSeq::new(seq), current));
         }
     }
 }

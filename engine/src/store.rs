@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use crate::batch::{WriteBatch, validate_id};
+use crate::batch::{Operation, WriteBatch, validate_id};
 use crate::cache::{CachedVersion, VersionCache};
 use crate::collection::{Collection, CollectionState};
-use crate::commit::{Queue, created_seq};
+use crate::commit::Judged;
 use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::document::Document;
@@ -27,8 +27,11 @@ use crate::error::{Error, Result};
 use crate::expiry::Expiries;
 use crate::flusher::Flusher;
 use crate::health::Health;
+use crate::judge::{WAITS_FOR_ITSELF, created_seq, refuse_in_update};
 use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
+use crate::pending::Pending;
+use crate::queue::{Committer, Queue, Wait};
 use crate::retention::Retention;
 use crate::retry::Turns;
 use crate::rocks::{Reader, Rocks, Rows};
@@ -66,6 +69,8 @@ pub struct Store {
 pub(crate) struct Inner {
     flusher: Option<Flusher>,
     maintenance: Option<Maintenance>,
+    /// Started when somebody first waits as a future.
+    committer: Mutex<Option<Committer>>,
     core: Arc<Core>,
 }
 
@@ -78,7 +83,7 @@ pub(crate) struct Core {
     pub(crate) cache: VersionCache,
     pub(crate) queue: Queue,
     pub(crate) turns: Turns,
-    pub(crate) commit_clock: Mutex<CommitClock>,
+    pub(crate) pending: Pending,
     pub(crate) epochs: Epochs,
     pub(crate) health: Arc<Health>,
     pub(crate) watermark: Watermark,
@@ -92,12 +97,6 @@ pub(crate) struct Core {
     /// What the collections say of the life of their documents.
     pub(crate) lifetimes: RwLock<Lifetimes>,
     directory: Directory,
-}
-
-/// The last of what was given out. Held by the leader of the commit queue.
-pub(crate) struct CommitClock {
-    pub(crate) last_assigned: u64,
-    pub(crate) last_time_ms: u64,
 }
 
 pub(crate) struct Collections {
@@ -127,6 +126,8 @@ pub struct Stats {
     pub commits: u64,
     /// Write batches that they went to disk in. `commits / groups` is how many writes shared a sync.
     pub groups: u64,
+    /// Bytes of bodies that wait to be written at this moment. Writers wait before they would make it more than 64 MiB.
+    pub queued_bytes: usize,
     /// About how many version rows there are, superseded ones and tombstones included (RocksDB's
     /// `rocksdb.estimate-num-keys`).
     pub versions_estimate: u64,
@@ -199,10 +200,10 @@ impl Store {
             options: options.clone(),
             stripes: Stripes::new(),
             cache: VersionCache::new(options.document_cache_bytes),
-            queue: Queue::default(),
+            queue: Queue::new(last_assigned, last_time_ms),
             turns: Turns::default(),
-            commit_clock: Mutex::new(CommitClock { last_assigned, last_time_ms }),
-            epochs: Epochs::new(epochs),
+            pending: Pending::new(),
+            epochs: Epochs::new(epochs, last_assigned),
             health,
             watermark,
             cursors,
@@ -216,7 +217,7 @@ impl Store {
         });
         let maintenance =
             (options.background_maintenance && !options.read_only).then(|| Maintenance::start(&core)).transpose()?;
-        Ok(Store { inner: Arc::new(Inner { flusher, maintenance, core }) })
+        Ok(Store { inner: Arc::new(Inner { flusher, maintenance, committer: Mutex::default(), core }) })
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -391,6 +392,7 @@ impl Store {
             waiting_feeds: inner.visible.waiting(),
             commits,
             groups,
+            queued_bytes: inner.queue.bytes(),
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
             versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
             cache_hits,
@@ -413,6 +415,20 @@ impl Store {
 /// A panic in an update closure leaves nothing half done (its batch is not written, its stripes are free), so the
 /// handles stay usable afterwards.
 impl RefUnwindSafe for Inner {}
+
+impl Inner {
+    /// As [`judge_and_queue`](Core::judge_and_queue), for somebody who waits as a future.
+    pub(crate) fn judge_for_handle(&self, operations: Vec<Operation<'_>>) -> Result<Judged> {
+        refuse_in_update(WAITS_FOR_ITSELF)?;
+        {
+            let mut committer = self.committer.lock();
+            if committer.is_none() {
+                *committer = Some(Committer::start(&self.core)?);
+            }
+        }
+        self.judge_and_queue(operations, Wait::AsFuture)
+    }
+}
 
 impl Deref for Inner {
     type Target = Core;
@@ -573,7 +589,7 @@ impl Core {
             }
             // From now on every writer finds it expired, too, and those that did not are waited for.
             self.observe_now_ms();
-            self.wait_for_writers(&prefix);
+            self.wait_for_writers(&prefix)?;
             waited = true;
         }
     }
@@ -645,6 +661,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.visible.close();
         drop(self.maintenance.take());
+        // Now nobody is left who waits for a commit but futures.
+        drop(self.committer.lock().take());
         drop(self.flusher.take());
     }
 }

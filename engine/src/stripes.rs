@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
-/// A power of two, so that a hash is cut to an index by its low bits. Writers hold their stripe through the sync, so
+/// A power of two, so that a hash is cut to an index by its low bits. Some writers hold their stripes through a sync, so
 /// two writers of different keys must rarely meet: with 64 writers in flight one in 64 finds its stripe taken.
 const STRIPES: usize = 4096;
 
@@ -34,11 +34,9 @@ impl Stripes {
         indexes.into_iter().map(|index| self.locks[index].lock()).collect()
     }
 
-    /// Waits until whoever holds a stripe now has let go of it.
-    pub(crate) fn pass_all(&self) {
-        for lock in &self.locks {
-            drop(lock.lock());
-        }
+    /// Takes all there are. Nobody judges anything until they are released.
+    pub(crate) fn lock_all(&self) -> Guards<'_> {
+        self.locks.iter().map(|lock| lock.lock()).collect()
     }
 
     fn index(&self, key: &[u8]) -> usize {

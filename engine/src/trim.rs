@@ -44,9 +44,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::collection::CollectionState;
-use crate::commit::refuse_in_update;
 use crate::encoding::{self, CollectionNumber, FeedKind, FeedRow, Horizon, TrimPosition, VersionHeader, VersionKind};
 use crate::error::Result;
+use crate::judge::refuse_in_update;
 use crate::retention::{self, Chain, Retention, Row};
 use crate::rocks::{Cursor, Rows};
 use crate::store::Core;

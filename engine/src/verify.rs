@@ -17,12 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::CommitSeq;
 use crate::agreement::{Commit, feed_kind};
-use crate::commit::created_seq;
 use crate::encoding::{
     self, CollectionNumber, CollectionRecord, FeedPosition, FeedRow, MAX_BODY_BYTES, MAX_ID_BYTES, StoreRecord,
     VersionHeader, VersionKind,
 };
 use crate::error::{Error, Result};
+use crate::judge::created_seq;
 use crate::report::{Problem, ProblemKind, VerifyProgress, VerifyReport};
 use crate::rocks::{FEED, META, Rocks, VERSIONS};
 use crate::store::Store;

@@ -11,6 +11,7 @@ mod cursors;
 mod derived;
 mod etags;
 mod feed_histories;
+mod handles;
 mod history;
 mod limits;
 mod model;

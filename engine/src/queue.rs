@@ -1,0 +1,525 @@
+//! The queue of commits: who comes when, who leads, and who waits for whom. Owns commit sequences and times as they are
+//! given out, and the answers to waiting writers; what a leader does with a group is `commit`'s.
+//!
+//! # Leading
+//!
+//! There is no thread that commits for others while one of those who wait can do it. A writer that finds nobody leading
+//! leads at once; a leader that is done calls the first of those who queued meanwhile, and with nobody there the lead
+//! lapses. So a lone writer never hands over to another thread. Only where the first in the queue waits as a future is
+//! there nobody to call, and then a thread of the store's own leads.
+//!
+//! # Groups that fail
+//!
+//! Whoever was judged after a group was queued may have been judged by what that group was to write. When the group
+//! fails, all of that is void: the *generation* moves on, everything in the queue is refused, and so is everything that
+//! was judged in the generation before and comes to the queue afterwards. Nothing that is refused this way was given to
+//! the disk.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::collection::CollectionState;
+use crate::error::{Error, Result};
+use crate::judge::JudgedWrite;
+use crate::reads::Reads;
+use crate::store::Core;
+
+/// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
+const GROUP_BYTES: usize = 16 << 20;
+/// With so many bytes of bodies in the queue, writers wait before they enter it.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Writers waiting for a leader, and whether there is one.
+pub(crate) struct Queue {
+    state: Mutex<QueueState>,
+    /// Called when the queue has room again.
+    room: Condvar,
+    /// Written under the lock of the state.
+    generation: AtomicU64,
+    /// How the store's own thread is called to lead.
+    summons: Summons,
+    pub(crate) commits: AtomicU64,
+    pub(crate) groups: AtomicU64,
+}
+
+struct QueueState {
+    waiting: VecDeque<Submission>,
+    bytes: usize,
+    led: bool,
+    last_assigned: u64,
+    last_time_ms: u64,
+    /// Why the last generation ended.
+    failure: String,
+}
+
+/// What a judgement rests on that is not visible yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Basis {
+    pub(crate) generation: u64,
+    /// The newest commit that was looked at while it was pending; 0 for none.
+    pub(crate) seq: u64,
+}
+
+/// Where a batch stands in the commit order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The sequence of its first write.
+    pub(crate) start: u64,
+    /// Never earlier than that of the batch before.
+    pub(crate) time_ms: u64,
+}
+
+/// A judged batch, the end of a collection, or somebody who waits for others, on its way.
+pub(crate) struct Submission {
+    pub(crate) work: Work,
+    pub(crate) place: Place,
+    waiter: Arc<Waiter>,
+}
+
+pub(crate) enum Work {
+    /// A batch; and, of a transaction, what it read and did not write.
+    Writes(Arc<Vec<JudgedWrite>>, Option<Reads>),
+    Drop(Arc<CollectionState>),
+    /// Nothing but to be answered once this commit is visible.
+    After(u64),
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Work::Writes(writes, _) => writes.iter().map(|write| write.body.len()).sum(),
+            Work::Drop(_) | Work::After(_) => 0,
+        }
+    }
+
+    fn commits(&self) -> u64 {
+        match self {
+            Work::Writes(writes, _) => writes.len() as u64,
+            Work::Drop(_) | Work::After(_) => 0,
+        }
+    }
+}
+
+/// How a writer waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Blocking,
+    AsFuture,
+}
+
+/// A place in the queue.
+pub(crate) struct Ticket {
+    pub(crate) place: Place,
+    waiter: Arc<Waiter>,
+    leads: bool,
+}
+
+/// Where a waiting writer gets its answer.
+struct Waiter {
+    wait: Wait,
+    slot: Mutex<Slot>,
+    called: Condvar,
+}
+
+#[derive(Default)]
+struct Slot {
+    turn: Option<Turn>,
+    waker: Option<Waker>,
+}
+
+enum Turn {
+    Lead,
+    Done(Result<()>),
+}
+
+impl Waiter {
+    fn new(wait: Wait) -> Arc<Waiter> {
+        Arc::new(Waiter { wait, slot: Mutex::default(), called: Condvar::new() })
+    }
+
+    fn call(&self, turn: Turn) {
+        let waker = {
+            let mut slot = self.slot.lock();
+            slot.turn = Some(turn);
+            slot.waker.take()
+        };
+        self.called.notify_one();
+        if let Some(waker) = waker {
+            // A waker is foreign code, and this thread works for others: they are not to suffer from its panic.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
+    fn wait(&self) -> Turn {
+        let mut slot = self.slot.lock();
+        loop {
+            match slot.turn.take() {
+                Some(turn) => return turn,
+                None => self.called.wait(&mut slot),
+            }
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut slot = self.slot.lock();
+        match slot.turn.take() {
+            Some(Turn::Done(result)) => Poll::Ready(result),
+            // Futures are not called to lead.
+            Some(Turn::Lead) | None => {
+                slot.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// For a holder that waits as a future.
+    pub(crate) fn into_answer(self) -> Answer {
+        Answer(self.waiter)
+    }
+}
+
+/// The answer to a ticket whose holder does not lead.
+pub(crate) struct Answer(Arc<Waiter>);
+
+impl Future for Answer {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0.poll(context)
+    }
+}
+
+impl Answer {
+    /// Waits for it in place of polling.
+    pub(crate) fn wait(self) -> Result<()> {
+        loop {
+            if let Turn::Done(result) = self.0.wait() {
+                return result;
+            }
+        }
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(last_assigned: u64, last_time_ms: u64) -> Queue {
+        let state = QueueState {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            led: false,
+            last_assigned,
+            last_time_ms,
+            failure: String::new(),
+        };
+        Queue {
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            generation: AtomicU64::new(0),
+            summons: Summons::default(),
+            commits: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+        }
+    }
+
+    /// Read before anything is judged.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of bodies that wait for a leader, at this moment.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    fn take_group(&self) -> Vec<Submission> {
+        let mut state = self.state.lock();
+        let (mut bytes, mut count) = (0, 0);
+        for next in &state.waiting {
+            let more = next.work.bytes();
+            if count > 0 && bytes + more > GROUP_BYTES {
+                break;
+            }
+            (bytes, count) = (bytes + more, count + 1);
+        }
+        state.bytes -= bytes;
+        let group = state.waiting.drain(..count).collect();
+        drop(state);
+        if bytes > 0 {
+            self.room.notify_all();
+        }
+        group
+    }
+}
+
+impl Core {
+    /// Gives `work`, which was judged in `generation`, its place in the commit order, and puts it into the queue. The
+    /// caller holds the stripes of all that it writes. Waits only while the queue is full.
+    pub(crate) fn enqueue(&self, work: Work, generation: u64, wait: Wait) -> Result<Ticket> {
+        let waiter = Waiter::new(wait);
+        let (bytes, commits) = (work.bytes(), work.commits());
+        let queue = &self.queue;
+        let mut state = queue.state.lock();
+        while state.bytes > 0 && state.bytes + bytes > QUEUE_BYTES {
+            queue.room.wait(&mut state);
+        }
+        if queue.generation.load(Ordering::SeqCst) != generation {
+            return Err(self.refusal(&state.failure));
+        }
+        let mut place = Place::default();
+        if commits > 0 {
+            // Asked under the lock, so that whoever raises the time from now on raises that of all that come later.
+            place = Place { start: state.last_assigned + 1, time_ms: self.now_ms().max(state.last_time_ms) };
+            state.last_assigned += commits;
+            state.last_time_ms = place.time_ms;
+        }
+        state.bytes += bytes;
+        state.waiting.push_back(Submission { work, place, waiter: Arc::clone(&waiter) });
+        let first = !std::mem::replace(&mut state.led, true);
+        drop(state);
+        let leads = first && wait == Wait::Blocking;
+        if first && !leads {
+            queue.summons.call();
+        }
+        Ok(Ticket { place, waiter, leads })
+    }
+
+    /// Waits until what was queued is visible or has failed; leads the queue when it is called to.
+    pub(crate) fn finish(&self, ticket: Ticket) -> Result<()> {
+        if ticket.leads {
+            self.lead();
+        }
+        loop {
+            match ticket.waiter.wait() {
+                Turn::Done(result) => return result,
+                Turn::Lead => self.lead(),
+            }
+        }
+    }
+
+    /// Waits until commit `basis.seq` is visible. When it never will be, says why.
+    pub(crate) fn wait_for(&self, basis: Basis) -> Result<()> {
+        match self.waits_for(basis) {
+            true => self.finish(self.enqueue(Work::After(basis.seq), basis.generation, Wait::Blocking)?),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`wait_for`](Core::wait_for), for somebody who waits as a future; `None` when there is nothing to wait for.
+    pub(crate) fn answer_after(&self, basis: Basis) -> Result<Option<Answer>> {
+        match self.waits_for(basis) {
+            true => {
+                self.enqueue(Work::After(basis.seq), basis.generation, Wait::AsFuture).map(|t| Some(t.into_answer()))
+            }
+            false => Ok(None),
+        }
+    }
+
+    /// Whether a judgement on this basis may not be told yet.
+    fn waits_for(&self, basis: Basis) -> bool {
+        basis.seq > self.visible().get()
+    }
+
+    /// Waits until everything that is in the queue now is visible or has failed, and lets whatever comes later have a
+    /// time after `time_ms`.
+    pub(crate) fn settle_time(&self, time_ms: u64) {
+        let (generation, seq) = {
+            let mut state = self.queue.state.lock();
+            state.last_time_ms = state.last_time_ms.max(time_ms.saturating_add(1));
+            (self.queue.generation(), state.last_assigned)
+        };
+        self.settle(generation, seq);
+    }
+
+    /// Waits until everything that was judged before the call is visible or has failed.
+    pub(crate) fn wait_for_all_writers(&self) {
+        // Whoever was judged is in the queue when its stripes are free.
+        drop(self.stripes.lock_all());
+        let (generation, seq) = {
+            let state = self.queue.state.lock();
+            (self.queue.generation(), state.last_assigned)
+        };
+        self.settle(generation, seq);
+    }
+
+    fn settle(&self, generation: u64, seq: u64) {
+        // What fails, now or before this comes to the queue, is settled, too.
+        if let Ok(ticket) = self.enqueue(Work::After(seq), generation, Wait::Blocking) {
+            let _ = self.finish(ticket);
+        }
+    }
+
+    /// Takes one group from the head of the queue to disk, answers its writers, and passes the lead on.
+    fn lead(&self) {
+        let mut group = self.queue.take_group();
+        let waiters = group.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
+        let mut guard = Lead { core: self, waiters };
+        let visible = self.visible().get();
+        // What these waited for came with the group before.
+        let over = |work: &Work| matches!(work, Work::After(seq) if *seq <= visible);
+        if group.iter().any(|submission| over(&submission.work)) {
+            for submission in group.extract_if(.., |submission| over(&submission.work)) {
+                submission.waiter.call(Turn::Done(Ok(())));
+            }
+            guard.waiters = group.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
+        }
+        let results = self.write_group(&group);
+        let waiters = std::mem::take(&mut guard.waiters);
+        // The next leader can be busy while this one wakes its group.
+        drop(guard);
+        drop(group);
+        for (waiter, result) in waiters.into_iter().zip(results) {
+            waiter.call(Turn::Done(result));
+        }
+    }
+
+    /// Ends the generation after a failure: nothing that rests on what was queued up to now will be written.
+    pub(crate) fn void_queue(&self, because: &Error) {
+        let queue = &self.queue;
+        let (refused, refusal) = {
+            let mut state = queue.state.lock();
+            state.failure = match because {
+                Error::DiskFull(cause) => cause.to_string(),
+                other => other.to_string(),
+            };
+            state.bytes = 0;
+            queue.generation.fetch_add(1, Ordering::SeqCst);
+            let refused = std::mem::take(&mut state.waiting);
+            (refused, state.failure.clone())
+        };
+        queue.room.notify_all();
+        self.pending.clear();
+        for submission in refused {
+            submission.waiter.call(Turn::Done(Err(self.refusal(&refusal))));
+        }
+    }
+
+    /// What those are told whose write was never tried.
+    fn refusal(&self, failure: &str) -> Error {
+        self.health.check().err().unwrap_or_else(|| Error::DiskFull(failure.into()))
+    }
+}
+
+#[cfg(test)]
+impl Core {
+    /// Makes the caller the leader: nothing is written unless it says so.
+    pub(crate) fn take_lead(&self) {
+        assert!(!std::mem::replace(&mut self.queue.state.lock().led, true), "somebody leads");
+    }
+
+    /// Writes one group, and keeps the lead.
+    pub(crate) fn lead_once(&self) {
+        let waiting = self.queue.take_group();
+        let results = self.write_group(&waiting);
+        for (submission, result) in waiting.iter().zip(results) {
+            submission.waiter.call(Turn::Done(result));
+        }
+    }
+
+    pub(crate) fn pass_lead(&self) {
+        drop(Lead { core: self, waiters: Vec::new() });
+    }
+
+    pub(crate) fn wait_until_queued(&self, count: usize) {
+        while self.queue.state.lock().waiting.len() < count {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Passes the lead on when a leader is done, and answers for it when it panics, so that nobody waits for ever.
+struct Lead<'a> {
+    core: &'a Core,
+    waiters: Vec<Arc<Waiter>>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if !self.waiters.is_empty() {
+            let fail = self.core.health.after_failed_write(Error::io("the thread that wrote for this group panicked"));
+            self.core.void_queue(&fail());
+            for waiter in self.waiters.drain(..) {
+                waiter.call(Turn::Done(Err(fail())));
+            }
+        }
+        let mut state = self.core.queue.state.lock();
+        match state.waiting.front() {
+            None => state.led = false,
+            Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),
+            Some(_) => self.core.queue.summons.call(),
+        }
+    }
+}
+
+/// How the store's own thread is called.
+#[derive(Default)]
+struct Summons {
+    calls: Mutex<Calls>,
+    called: Condvar,
+}
+
+#[derive(Default)]
+struct Calls {
+    lead: bool,
+    stop: bool,
+}
+
+impl Summons {
+    fn call(&self) {
+        self.calls.lock().lead = true;
+        self.called.notify_one();
+    }
+
+    /// Waits to be called; false when it is time to stop.
+    fn answer(&self) -> bool {
+        let mut calls = self.calls.lock();
+        loop {
+            if std::mem::take(&mut calls.lead) {
+                return true;
+            }
+            if calls.stop {
+                return false;
+            }
+            self.called.wait(&mut calls);
+        }
+    }
+}
+
+/// The store's own thread; stopped and waited for when dropped, after it has written what is in the queue.
+pub(crate) struct Committer {
+    core: Arc<Core>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(crate) fn start(core: &Arc<Core>) -> Result<Committer> {
+        let worker = Arc::clone(core);
+        let run = move || {
+            while worker.queue.summons.answer() {
+                worker.lead();
+            }
+        };
+        let thread = thread::Builder::new().name("etagdb-committer".into()).spawn(run).map_err(Error::io)?;
+        Ok(Committer { core: Arc::clone(core), thread: Some(thread) })
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        let summons = &self.core.queue.summons;
+        summons.calls.lock().stop = true;
+        summons.called.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say: those it wrote for were answered.
+            let _ = thread.join();
+        }
+    }
+}
