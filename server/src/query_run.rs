@@ -145,7 +145,10 @@ impl Run<'_> {
         figures: &mut Figures,
     ) -> Result<(Page, Option<String>), ApiError> {
         let blind = !self.query.reads_documents();
-        let mut collector = if sorted { self.query.collect_sorted() } else { self.query.collect() };
+        let mut page = Page::new(self.headers)?;
+        // One more than the page can hold tells whether there is another page.
+        let wanted = offset.saturating_add(page.items_max() as u64).saturating_add(1);
+        let mut collector = self.query.collect_first(wanted, sorted);
         let entries = Cell::new(0);
         for row in order.rows(self.container, snapshot, &Place::default(), &entries)? {
             let (_, document) = row?;
@@ -163,7 +166,6 @@ impl Run<'_> {
         }
         figures.entries += entries.get();
         let results = collector.finish().map_err(refusal)?;
-        let mut page = Page::new(self.headers)?;
         let mut results = results.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX));
         for result in results.by_ref() {
             page.push(bytes(result)?);

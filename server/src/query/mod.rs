@@ -184,10 +184,12 @@ impl Query {
         self.collect_within(MEMORY_LIMIT_BYTES)
     }
 
-    /// As [`Query::collect`], of documents that come in the order that the query asks for: nothing is held for sorting, and
-    /// the run ends as soon as it has enough.
-    pub(crate) fn collect_sorted(&self) -> Collector<'_> {
-        Collector { query: self, gather: Gather::new(&self.plan, MEMORY_LIMIT_BYTES).sorted() }
+    /// As [`Query::collect`], for a caller that looks at no more than the first `wanted` results: of a sorted run no more
+    /// than these are held, and an unsorted one ends with them. With `sorted` the documents come in the order that the
+    /// query asks for, so nothing has to be sorted.
+    pub(crate) fn collect_first(&self, wanted: u64, sorted: bool) -> Collector<'_> {
+        let gather = Gather::new(&self.plan, MEMORY_LIMIT_BYTES).first(wanted);
+        Collector { query: self, gather: if sorted { gather.sorted() } else { gather } }
     }
 
     /// Begins a run that may hold so many bytes of results and sort keys.
@@ -254,6 +256,35 @@ mod tests {
             ("SELECT 1", false),
         ] {
             assert_eq!(parse(text, Vec::new()).expect(text).streams(), streams, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_results_are_the_first_of_all() {
+        let documents: Vec<Value> = (0..5000).map(|n| json!({"n": (n * 7919) % 5000, "k": n % 3})).collect();
+        for text in [
+            "SELECT VALUE c.n FROM c ORDER BY c.n DESC",
+            "SELECT VALUE c.n FROM c ORDER BY c.n OFFSET 5 LIMIT 100",
+            "SELECT DISTINCT VALUE c.k FROM c ORDER BY c.k",
+            "SELECT DISTINCT VALUE c.k FROM c",
+            "SELECT VALUE c.n FROM c OFFSET 3 LIMIT 1000",
+            "SELECT c.k, COUNT(1) AS n FROM c GROUP BY c.k",
+        ] {
+            let query = parse(text, Vec::new()).expect(text);
+            let run = |mut collector: Collector<'_>| {
+                for document in &documents {
+                    if collector.push(document).expect(text) == Flow::Done {
+                        break;
+                    }
+                }
+                collector.finish().expect(text)
+            };
+            let all = run(query.collect());
+            for wanted in [0, 1, 2, 50] {
+                let first = run(query.collect_first(wanted, false));
+                let wanted = usize::try_from(wanted).expect("small").min(all.len());
+                assert_eq!(first[..wanted], all[..wanted], "{text}");
+            }
         }
     }
 
