@@ -58,7 +58,7 @@ use crate::collection::CollectionState;
 use crate::document::Written;
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionKind};
 use crate::error::Result;
-use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update};
+use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update, rest_of_unit};
 use crate::pending::Head;
 use crate::queue::{Basis, Place, Submission, Ticket, Wait, Work};
 use crate::reads::{Reads, Validator};
@@ -370,17 +370,6 @@ impl Core {
         let time = Duration::from_nanos(self.queue.group_nanos.load(Ordering::Relaxed));
         (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed), time)
     }
-}
-
-/// How many of the following writes belong to the first one, where each write asked for is a batch of its own: the
-/// expiry that it found comes before it, what is derived of it comes after.
-fn rest_of_unit(writes: &[JudgedWrite]) -> u32 {
-    let found = |write: &JudgedWrite| write.position.is_none() && write.expired;
-    let follow = writes.windows(2).take_while(|pair| match pair[1].position {
-        Some(_) => found(&pair[0]),
-        None => !pair[1].expired,
-    });
-    follow.count() as u32
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! is `commit`'s: the difference goes into the batch of the write itself, whoever makes it (a put, a transaction, a bulk
 //! load, an expiry), so a document and its entries never disagree, not for a reader and not after a crash.
 //!
-//! Nobody locks an entry. It belongs to one document, and is only written under that document's stripe.
+//! Nobody locks an entry. It belongs to one document, and is only judged under that document's stripe.
 
 use std::fmt;
 use std::sync::Arc;

@@ -260,7 +260,7 @@ impl Core {
                         writes.push(JudgedWrite::expiry(Some(position), &collection, &id, &prefix, &expired));
                         if let Some(deriver) = &deriver {
                             let changes = deriver.changes(&id, expired.body.as_deref(), None);
-                            self.judge_derived(&deriver.target, changes, &mut reader, basis, &mut seen, writes, &now)?;
+                            self.add_derived(&deriver.target, changes, &mut seen, basis, writes, &now)?;
                         }
                     }
                     continue;
@@ -318,7 +318,7 @@ impl Core {
                 alone: false,
             });
             if let Some((changes, deriver)) = changes {
-                self.judge_derived(&deriver.target, changes, &mut reader, basis, &mut seen, writes, &now)?;
+                self.add_derived(&deriver.target, changes, &mut seen, basis, writes, &now)?;
             }
         }
         Ok(())
@@ -326,35 +326,31 @@ impl Core {
 
     /// Adds to `writes` the entries that a write takes away and adds in the collection derived from its own. They need no
     /// stripes: each belongs to the document that is being written.
-    #[expect(clippy::too_many_arguments, reason = "all that `judge` knows, and it is the only caller")]
-    fn judge_derived<'a>(
-        &'a self,
+    fn add_derived(
+        &self,
         target: &Arc<CollectionState>,
         changes: Vec<(Vec<u8>, bool)>,
-        reader: &mut Option<Reader<'a>>,
-        basis: &mut Basis,
         seen: &mut HashMap<Vec<u8>, Current>,
+        basis: &mut Basis,
         writes: &mut Vec<JudgedWrite>,
         now: &impl Deref<Target = u64>,
     ) -> Result<()> {
         target.check_live()?;
+        let mut entries = Vec::with_capacity(changes.len());
         for (id, is_new) in changes {
             validate_id(&id).map_err(|message| Error::Invalid(format!("an entry of {:?}: {message}", target.name)))?;
             let prefix = encoding::document_prefix(target.number, &id);
-            let known = seen.get(&prefix).cloned();
-            let current = match (known, self.pending.get(&prefix, basis.generation)) {
-                (Some(current), _) => current,
-                (None, Some(head)) => {
-                    basis.seq = basis.seq.max(head.seq);
-                    self.current(target, head.into(), now)
-                }
-                (None, None) => {
-                    // When the document was pending, so was this, and it may be on disk only since the reader was made.
-                    if basis.seq > 0 {
-                        *reader = None;
-                    }
-                    self.load(reader, target, &prefix, false, now)?
-                }
+            let head = self.pending.get(&prefix, basis.generation);
+            basis.seq = basis.seq.max(head.as_ref().map_or(0, |head| head.seq));
+            entries.push((id, prefix, is_new, head));
+        }
+        // Made after the last look at what is pending: what is not, is in what this reader sees.
+        let mut reader = None;
+        for (id, prefix, is_new, head) in entries {
+            let current = match (seen.get(&prefix), head) {
+                (Some(current), _) => current.clone(),
+                (None, Some(head)) => self.current(target, head.into(), now),
+                (None, None) => self.load(&mut reader, target, &prefix, false, now)?,
             };
             if is_new == current.document.is_some() {
                 continue;
@@ -430,6 +426,17 @@ fn has_document_twice(operations: &[Operation<'_>]) -> bool {
     let mut prefixes: Vec<&[u8]> = operations.iter().map(|operation| &operation.prefix[..]).collect();
     prefixes.sort_unstable();
     prefixes.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// How many of the following writes belong to the first one, where each write asked for is a batch of its own: the
+/// expiry that it found comes before it, what is derived of it comes after.
+pub(crate) fn rest_of_unit(writes: &[JudgedWrite]) -> u32 {
+    let found = |write: &JudgedWrite| write.position.is_none() && write.expired;
+    let follow = writes.windows(2).take_while(|pair| match pair[1].position {
+        Some(_) => found(&pair[0]),
+        None => !pair[1].expired,
+    });
+    follow.count() as u32
 }
 
 /// The sequence that made a document, from one of its versions.

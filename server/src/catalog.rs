@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ServeError;
 use crate::contents::Contents;
 use crate::headers::Throughput;
+use crate::index::Indexes;
 use crate::key_ranges::{self, KeyRanges};
 use crate::metadata::{self, ContainerDefinition};
 use crate::offers::{Offer, StoredOffer};
@@ -53,6 +54,7 @@ pub(crate) struct Container {
     pub(crate) rid: ContainerRid,
     pub(crate) definition: ContainerDefinition,
     pub(crate) ranges: KeyRanges,
+    pub(crate) indexes: Arc<Indexes>,
     pub(crate) etag: Etag,
     pub(crate) ts: u64,
     pub(crate) items: Collection,
@@ -355,6 +357,14 @@ impl Catalog {
         let count = u32::try_from(current.ranges.len()).map_err(|_| internal("a container has too many ranges"))?;
         let ranges = KeyRanges::new(&definition.partition_key, count);
         let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
+        // New indexes are there before the policy says so, and old ones go after it has said so: a crash in between
+        // leaves too many, which the next start takes away.
+        let contents = Contents {
+            items: current.items.clone(),
+            unique: current.unique.clone(),
+            indexes: Arc::clone(&current.indexes),
+        };
+        let contents = contents.with_indexes(&self.store, rid, &stored.definition)?;
         let mut batch = self.store.batch();
         batch.put(
             &self.containers,
@@ -364,12 +374,12 @@ impl Catalog {
         );
         let written = batch.commit()?;
         let version = version(written.first())?;
-        let contents = Contents { items: current.items.clone(), unique: current.unique.clone() };
         let definition = stored.definition.clone();
         let container = Arc::new(Container::new(&database, rid, definition, ranges, version, contents.clone()));
         self.state.write().insert_container(Arc::clone(&container));
         // After a crash in between, the next start does this.
         contents.settle(&stored.definition)?;
+        contents.indexes.drop_rest(&self.store, &contents.items, &current.indexes)?;
         Ok(container)
     }
 
@@ -491,10 +501,10 @@ impl Container {
         definition: ContainerDefinition,
         ranges: KeyRanges,
         (etag, ts): (Etag, u64),
-        Contents { items, unique }: Contents,
+        Contents { items, unique, indexes }: Contents,
     ) -> Container {
         let name_link = format!("dbs/{}/colls/{}", database.id, definition.id);
-        Container { rid, definition, ranges, etag, ts, items, unique, self_link: self_link(rid), name_link }
+        Container { rid, definition, ranges, indexes, etag, ts, items, unique, self_link: self_link(rid), name_link }
     }
 
     /// The items as of commit `seq`; `None` when that state is gone: dropped by retention, or lost to a restore.

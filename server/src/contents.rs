@@ -1,12 +1,14 @@
-//! What a container has in the store: the collection of its items, and the one of the guards of its unique keys.
+//! What a container has in the store: the collection of its items, the one of the guards of its unique keys, and the one
+//! of the entries of its indexes.
 //!
-//! Owns the names of these collections, `docs/<container rid>` and `unique/<container rid>`, and what the store is told
-//! about them. Which containers there are is the catalog's.
+//! Owns the names of these collections, `docs/<container rid>`, `unique/<container rid>` and `index/<container rid>`, and
+//! what the store is told about them. Which containers there are is the catalog's.
 
 use std::sync::Arc;
 
 use etagdb::{Collection, Error, Store};
 
+use crate::index::Indexes;
 use crate::metadata::{self, ContainerDefinition};
 use crate::rid::ContainerRid;
 use crate::ttl;
@@ -14,6 +16,8 @@ use crate::unique::{self, UniqueKeys};
 
 const ITEMS_PREFIX: &str = "docs/";
 const GUARDS_PREFIX: &str = "unique/";
+const ENTRIES_PREFIX: &str = "index/";
+const PREFIXES: [&str; 3] = [ITEMS_PREFIX, GUARDS_PREFIX, ENTRIES_PREFIX];
 
 /// The collections of one container.
 #[derive(Debug, Clone)]
@@ -21,6 +25,7 @@ pub(crate) struct Contents {
     pub(crate) items: Collection,
     /// `None` without unique keys.
     pub(crate) unique: Option<Arc<UniqueKeys>>,
+    pub(crate) indexes: Arc<Indexes>,
 }
 
 impl Contents {
@@ -34,9 +39,23 @@ impl Contents {
         } else {
             Some(Arc::new(UniqueKeys::new(keys, store.collection(&format!("{GUARDS_PREFIX}{rid}"))?)))
         };
-        let contents = Contents { items, unique };
+        let contents = Contents { items, unique, indexes: Arc::default() }.with_indexes(store, rid, definition)?;
         contents.settle(definition)?;
+        // A crash can have left some of an index that the container has no more.
+        contents.indexes.drop_rest(store, &contents.items, &Indexes::default())?;
         Ok(contents)
+    }
+
+    /// The same with the indexes that a definition asks for, built where they are new.
+    pub(crate) fn with_indexes(
+        self,
+        store: &Store,
+        rid: ContainerRid,
+        definition: &ContainerDefinition,
+    ) -> Result<Contents, Error> {
+        let name = format!("{ENTRIES_PREFIX}{rid}");
+        let indexes = Indexes::open(store, &self.items, &name, &definition.indexing_policy, &self.indexes)?;
+        Ok(Contents { indexes: Arc::new(indexes), ..self })
     }
 
     /// Tells the store what a container's definition asks of it: when items expire, and for how long what they were is
@@ -53,12 +72,16 @@ impl Contents {
                 collection.set_retention(retention)?;
             }
         }
+        // An entry goes with its item, not by a time of its own.
+        if let Some(entries) = self.indexes.entries().filter(|entries| entries.retention() != retention) {
+            entries.set_retention(retention)?;
+        }
         Ok(())
     }
 
     /// Drops all that a container had.
     pub(crate) fn drop(store: &Store, rid: ContainerRid) -> Result<(), Error> {
-        for prefix in [ITEMS_PREFIX, GUARDS_PREFIX] {
+        for prefix in PREFIXES {
             store.drop_collection(&format!("{prefix}{rid}"))?;
         }
         Ok(())
@@ -66,6 +89,6 @@ impl Contents {
 
     /// The rid of the container that a collection is of, in text, if it is of one.
     pub(crate) fn owner(name: &str) -> Option<&str> {
-        name.strip_prefix(ITEMS_PREFIX).or_else(|| name.strip_prefix(GUARDS_PREFIX))
+        PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix))
     }
 }

@@ -7,6 +7,7 @@
 //! ```text
 //! u8 format | u8 kind | u64 commit | u64 fingerprint of what is read | kind 1: u32 passed, u32 results, key
 //!                                                                   | kind 2: u64 offset      | u32 checksum
+//!                                                                   | kinds 3, 4: u16 index, then as 1, 2
 //! ```
 //! All little-endian, then base64 without padding. SDKs allow 1 KB.
 
@@ -36,6 +37,10 @@ pub(crate) enum Position {
     Document(Place),
     /// After so many results of a list that is made anew for each page.
     Offset(u64),
+    /// As [`Position::Document`], in the order of the index with this number.
+    Entry(u16, Place),
+    /// As [`Position::Offset`], of a list that is made by way of the index with this number.
+    OffsetBy(u16, u64),
 }
 
 /// The last document passed. A key too long for a token is held by its beginning and the number of documents passed that
@@ -49,6 +54,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The place to go on from; not in the state that it was reached in, a document known only by its number might be
+    /// missed, so such ones are read again.
+    pub(crate) fn within(self, found: bool) -> Place {
+        if found { self } else { Place { passed: 0, ..self } }
+    }
+
     /// Moves past the document with this storage key.
     pub(crate) fn pass(&mut self, key: &[u8]) {
         self.results = 0;
@@ -67,23 +78,33 @@ impl Place {
 }
 
 impl Token {
+    /// The refusal of a token that does not fit what is asked.
+    pub(crate) fn of_another() -> ApiError {
+        ApiError::bad_request("The continuation token is invalid: it belongs to another query.")
+    }
+
     /// Writes the token for a reading of `what`: anything that tells this feed or query from others.
     pub(crate) fn encode(&self, what: &[u8]) -> String {
         let mut bytes = vec![FORMAT];
         let kind = match &self.position {
             Position::Document(_) => 1,
             Position::Offset(_) => 2,
+            Position::Entry(..) => 3,
+            Position::OffsetBy(..) => 4,
         };
         bytes.push(kind);
         bytes.extend(self.seq.get().to_le_bytes());
         bytes.extend(digest::<8>(what));
+        if let Position::Entry(index, _) | Position::OffsetBy(index, _) = &self.position {
+            bytes.extend(index.to_le_bytes());
+        }
         match &self.position {
-            Position::Document(place) => {
+            Position::Document(place) | Position::Entry(_, place) => {
                 bytes.extend(place.passed.to_le_bytes());
                 bytes.extend(place.results.to_le_bytes());
                 bytes.extend(&place.key);
             }
-            Position::Offset(offset) => bytes.extend(offset.to_le_bytes()),
+            Position::Offset(offset) | Position::OffsetBy(_, offset) => bytes.extend(offset.to_le_bytes()),
         }
         bytes.extend(digest::<4>(&bytes));
         URL_SAFE_NO_PAD.encode(bytes)
@@ -108,14 +129,25 @@ impl Token {
                 "The continuation token is invalid: it belongs to another container, query or partition key.",
             ));
         }
+        let (index, bytes) = match kind {
+            3 | 4 => {
+                let (index, bytes) = bytes.split_first_chunk::<2>().ok_or_else(invalid)?;
+                (u16::from_le_bytes(*index), bytes)
+            }
+            _ => (0, bytes),
+        };
         let position = match kind {
-            1 => {
+            1 | 3 => {
                 let (passed, bytes) = bytes.split_first_chunk::<4>().ok_or_else(invalid)?;
                 let (results, key) = bytes.split_first_chunk::<4>().ok_or_else(invalid)?;
                 let (passed, results) = (u32::from_le_bytes(*passed), u32::from_le_bytes(*results));
-                Position::Document(Place { key: key.to_vec(), passed, results })
+                let place = Place { key: key.to_vec(), passed, results };
+                if kind == 1 { Position::Document(place) } else { Position::Entry(index, place) }
             }
-            2 => Position::Offset(u64::from_le_bytes(bytes.try_into().map_err(|_| invalid())?)),
+            2 | 4 => {
+                let offset = u64::from_le_bytes(bytes.try_into().map_err(|_| invalid())?);
+                if kind == 2 { Position::Offset(offset) } else { Position::OffsetBy(index, offset) }
+            }
             _ => return Err(invalid()),
         };
         Ok(Token { seq: CommitSeq::new(u64::from_le_bytes(*seq)), position })
@@ -147,6 +179,20 @@ mod tests {
         let text = token.encode(b"what");
         assert!(text.len() < 1000, "{}", text.len());
         assert_eq!(Token::decode(&text, b"what").unwrap(), token);
+    }
+
+    #[test]
+    fn every_kind_of_place_survives_the_way() {
+        let place = Place { key: b"key".to_vec(), passed: 2, results: 1 };
+        for position in [
+            Position::Document(place.clone()),
+            Position::Offset(7),
+            Position::Entry(300, place),
+            Position::OffsetBy(300, 8),
+        ] {
+            let token = Token { seq: CommitSeq::new(5), position };
+            assert_eq!(Token::decode(&token.encode(b"what"), b"what").unwrap(), token);
+        }
     }
 
     #[test]

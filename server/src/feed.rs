@@ -3,10 +3,11 @@
 //! Owns the walk over items that read feeds and queries share: which part of the container, from where, at which commit,
 //! and when a page is full.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use etagdb::{Document, ScanRange, Snapshot};
+use etagdb::{CommitSeq, Document, ScanRange, Snapshot};
 use http::StatusCode;
 
 use crate::as_of;
@@ -14,6 +15,7 @@ use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
 use crate::headers::{Headers, PAGE_ITEMS_DEFAULT, Scope};
 use crate::item_key;
+use crate::item_order::ItemOrder;
 use crate::service::{Reply, Service};
 use crate::status::ApiError;
 use crate::wire::{self, Version};
@@ -87,7 +89,7 @@ pub(crate) fn range(container: &Container, scope: &Scope) -> Result<ScanRange, A
 pub(crate) struct Walk<'a> {
     container: &'a Container,
     snapshot: Snapshot,
-    range: ScanRange,
+    order: ItemOrder,
     place: Place,
     /// Names this walk in its tokens.
     what: Vec<u8>,
@@ -95,10 +97,12 @@ pub(crate) struct Walk<'a> {
     more: bool,
     /// Whether a page ends where a partition key range does.
     by_range: bool,
+    /// Entries of an index that were passed.
+    entries: Cell<u64>,
 }
 
 impl<'a> Walk<'a> {
-    /// Begins where the request's continuation says, or at the start. `what` tells this feed or query from others.
+    /// Begins a feed where the request's continuation says, or at the start. `what` tells it from others.
     pub(crate) fn begin(
         service: &Service,
         container: &'a Container,
@@ -111,18 +115,40 @@ impl<'a> Walk<'a> {
         let (snapshot, place) = match token {
             None => (as_of::snapshot(service, headers)?, Place::default()),
             Some(Token { seq, position: Position::Document(place) }) => {
-                match container.snapshot_at(&service.store, seq)? {
-                    Some(snapshot) => (snapshot, place),
-                    // Going on in the present state misses nothing that was there all the time; documents known only by
-                    // their number would, so those are read again.
-                    None => (service.store.snapshot(), Place { passed: 0, ..place }),
-                }
+                Walk::state(service, container, seq).map(|(snapshot, found)| (snapshot, place.within(found)))?
             }
-            Some(Token { position: Position::Offset(_), .. }) => {
-                return Err(ApiError::bad_request("The continuation token is invalid: it belongs to another query."));
-            }
+            Some(_) => return Err(Token::of_another()),
         };
-        Ok(Walk { container, snapshot, range, place, what, started: Instant::now(), more: false, by_range: false })
+        Ok(Walk::new(container, snapshot, ItemOrder::Keys(range), place, what))
+    }
+
+    /// Begins at a place.
+    pub(crate) fn new(
+        container: &'a Container,
+        snapshot: Snapshot,
+        order: ItemOrder,
+        place: Place,
+        what: Vec<u8>,
+    ) -> Walk<'a> {
+        let started = Instant::now();
+        Walk { container, snapshot, order, place, what, started, more: false, by_range: false, entries: Cell::new(0) }
+    }
+
+    /// The state that a token's pages are of, or else the present one; says which. Going on in the present state misses
+    /// nothing that was there all the time.
+    pub(crate) fn state(
+        service: &Service,
+        container: &Container,
+        seq: CommitSeq,
+    ) -> Result<(Snapshot, bool), ApiError> {
+        let found = container.snapshot_at(&service.store, seq)?;
+        let is_found = found.is_some();
+        Ok((found.unwrap_or_else(|| service.store.snapshot()), is_found))
+    }
+
+    /// How many entries of an index were passed.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.get()
     }
 
     /// What tells the tokens of one feed or query of a container from those of another. A partition key may also be given
@@ -149,17 +175,13 @@ impl<'a> Walk<'a> {
         &mut self,
         mut visit: impl FnMut(&Document, &mut u32) -> Result<bool, ApiError>,
     ) -> Result<(), ApiError> {
-        let mut range = self.range.clone();
-        if !self.place.key.is_empty() {
-            range = range.after(&self.place.key);
-        }
-        let passed = self.place.passed as usize;
         let next_range = self.by_range.then(|| self.next_range()).flatten();
-        if let Some(start) = &next_range {
-            range = range.to(start);
-        }
+        let order = match (&self.order, &next_range) {
+            (ItemOrder::Keys(range), Some(start)) => &ItemOrder::Keys(range.clone().to(start)),
+            (order, _) => order,
+        };
         let mut full = false;
-        for row in self.snapshot.scan(&self.container.items, &range)?.skip(passed) {
+        for row in order.rows(self.container, &self.snapshot, &self.place.clone(), &self.entries)? {
             let (key, document) = row?;
             if full {
                 self.more = true;
@@ -193,8 +215,12 @@ impl<'a> Walk<'a> {
 
     /// The token of the next page, if there is one.
     pub(crate) fn continuation(&self) -> Option<String> {
-        let token = || Token { seq: self.snapshot.seq(), position: Position::Document(self.place.clone()) };
-        self.more.then(|| token().encode(&self.what))
+        let place = || self.place.clone();
+        let position = || match self.order.index_number() {
+            None => Position::Document(place()),
+            Some(number) => Position::Entry(number, place()),
+        };
+        self.more.then(|| Token { seq: self.snapshot.seq(), position: position() }.encode(&self.what))
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct Figures {
     /// Results on the page.
     pub(crate) results: u64,
     pub(crate) result_bytes: u64,
+    /// How the documents were found.
     pub(crate) access: Access,
 }
 
@@ -44,6 +45,10 @@ pub(crate) struct Figures {
 pub(crate) enum Access {
     /// The partition key's own, all of it or a part.
     Keys(Vec<String>),
+    /// That of an index on one path.
+    Single(String),
+    /// That of an index on several: each path with `ASC` or `DESC`.
+    Composite(Vec<String>),
 }
 
 impl Figures {
@@ -120,16 +125,24 @@ impl Figures {
                 "IndexImpactScore": "High",
             })
         };
-        let Access::Keys(paths) = &self.access;
-        // All of the keys are walked in the order of their hashes.
-        let singles: Vec<Value> = match paths.as_slice() {
-            [] => vec![single("/_epk/?")],
-            paths => paths.iter().map(|path| single(&format!("{path}/?"))).collect(),
+        let (singles, composites) = match &self.access {
+            // All of the keys are walked in the order of their hashes.
+            Access::Keys(paths) if paths.is_empty() => (vec![single("/_epk/?")], Vec::new()),
+            Access::Keys(paths) => (paths.iter().map(|path| single(&format!("{path}/?"))).collect(), Vec::new()),
+            Access::Single(path) => (vec![single(&format!("{path}/?"))], Vec::new()),
+            Access::Composite(paths) => {
+                let composite = json!({
+                    "IndexSpecs": paths,
+                    "IndexPreciseSet": true,
+                    "IndexImpactScore": "High",
+                });
+                (Vec::new(), vec![composite])
+            }
         };
         json!({
             "UtilizedSingleIndexes": singles,
             "PotentialSingleIndexes": [],
-            "UtilizedCompositeIndexes": [],
+            "UtilizedCompositeIndexes": composites,
             "PotentialCompositeIndexes": [],
         })
     }
@@ -185,5 +198,8 @@ mod tests {
         assert_eq!(figures.indexes()["UtilizedSingleIndexes"][0]["IndexSpec"], "/_epk/?");
         figures.access = Access::Keys(vec!["/pk".into()]);
         assert_eq!(figures.indexes()["UtilizedSingleIndexes"][0]["IndexSpec"], "/pk/?");
+        figures.access = Access::Composite(vec!["/a ASC".into(), "/b DESC".into()]);
+        assert_eq!(figures.indexes()["UtilizedCompositeIndexes"][0]["IndexSpecs"], json!(["/a ASC", "/b DESC"]));
+        assert_eq!(figures.indexes()["UtilizedSingleIndexes"], json!([]));
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn items(
     headers: Headers<'_>,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    let mut figures = Figures::begin();
+    let figures = Figures::begin();
     headers.check_session(service.store.last_commit())?;
     let query = parse_over(container, body)?;
     let hints = query.key_equality();
@@ -130,6 +130,32 @@ pub(crate) fn items(
         scope = Scope::Key(key);
     }
     require_routing(&scope)?;
+    let by_range = spread && matches!(scope, Scope::Everything { .. });
+    run(service, container, headers, body, (&query, scope, by_range), figures)
+}
+
+/// A query over a container's items for a caller in this process: everything is merged here.
+pub(crate) fn whole(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    let figures = Figures::begin();
+    let query = parse_over(container, body)?;
+    let key = hinted_key(container, &query.key_equality());
+    let scope = key.map_or(Scope::Everything { routed: true }, Scope::Key);
+    run(service, container, headers, body, (&query, scope, false), figures)
+}
+
+fn run(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    body: &[u8],
+    (query, scope, by_range): (&Query, Scope, bool),
+    mut figures: Figures,
+) -> Result<Reply, ApiError> {
     if let Scope::Key(_) = scope {
         let paths = container.definition.partition_key.paths();
         figures.access = Access::Keys(paths.map(|path| format!("/{}", path.join("/"))).collect());
@@ -138,9 +164,9 @@ pub(crate) fn items(
         service,
         container,
         headers,
-        query: &query,
-        by_range: spread && matches!(scope, Scope::Everything { .. }),
-        range: narrowed(container, &scope, &hints)?,
+        query,
+        by_range,
+        range: narrowed(container, &scope, &query.key_equality())?,
         scope,
         body,
     };
@@ -192,11 +218,11 @@ fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<Sc
     feed::range(container, scope)
 }
 
-pub(crate) fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
+fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
     match headers.continuation()?.map(|text| Token::decode(text, what)).transpose()? {
         None => Ok((0, None)),
         Some(Token { seq, position: Position::Offset(offset) }) => Ok((offset, Some(seq))),
-        Some(_) => Err(ApiError::bad_request("The continuation token is invalid: it belongs to another query.")),
+        Some(_) => Err(Token::of_another()),
     }
 }
 

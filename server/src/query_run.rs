@@ -3,19 +3,21 @@
 //! Owns how documents reach the query, and where the next page goes on. Every page of a query is of the state that the
 //! first one saw.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use etagdb::{CommitSeq, Document, ScanRange, Snapshot};
+use etagdb::{Document, ScanRange, Snapshot};
 use serde_json::Value;
 
 use crate::as_of;
 use crate::catalog::Container;
-use crate::continuation::{Position, Token};
+use crate::continuation::{Place, Position, Token};
 use crate::feed::{Page, Walk};
 use crate::figures::Figures;
 use crate::headers::{Headers, Scope};
+use crate::item_order::ItemOrder;
 use crate::query::{Flow, Query};
-use crate::query_route::{bytes, offset, refusal};
+use crate::query_route::{bytes, refusal};
 use crate::service::Service;
 use crate::status::{ApiError, Kind};
 use crate::wire::Version;
@@ -35,28 +37,81 @@ pub(crate) struct Run<'a> {
     pub(crate) scope: Scope,
     /// The storage keys of the items in it that can matter.
     pub(crate) range: ScanRange,
-    /// Whether a page ends where a partition key range does.
+    /// Whether a page ends where a partition key range does. In the order of an index it cannot.
     pub(crate) by_range: bool,
     /// The query as it was sent.
     pub(crate) body: &'a [u8],
 }
 
+/// Where a page begins.
+#[derive(Default)]
+struct Start {
+    place: Place,
+    offset: u64,
+    /// The index that the pages before it were made by way of; absent on the first page, which may choose.
+    index: Option<Option<u16>>,
+}
+
 impl Run<'_> {
     /// Makes the page, and the token of the next one if there is more.
     pub(crate) fn page(&self, figures: &mut Figures) -> Result<(Page, Option<String>), ApiError> {
-        let (page, continuation) = if self.query.streams() { self.stream(figures)? } else { self.gather(figures)? };
+        let what = Walk::what(self.container, self.body, &self.scope);
+        let token = self.headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
+        let (snapshot, start) = self.start(token)?;
+        let order = self.order(&snapshot, start.index)?;
+        let sorted = matches!(&order, ItemOrder::Index(choice, ..) if choice.ordered);
+        if let ItemOrder::Index(choice, ..) = &order {
+            figures.access = choice.access();
+        }
+        let streams = if sorted { self.query.streams_in_order() } else { self.query.streams() };
+        let (page, continuation) = if streams {
+            let by_keys = order.index_number().is_none();
+            let mut walk = Walk::new(self.container, snapshot, order, start.place, what);
+            if self.by_range && by_keys {
+                walk.stop_between_ranges();
+            }
+            self.stream(walk, figures)?
+        } else {
+            self.gather(&snapshot, &order, sorted, start.offset, &what, figures)?
+        };
         figures.results = page.len() as u64;
         figures.result_bytes = page.bytes() as u64;
         Ok((page, continuation))
     }
 
-    /// A page of a query whose results come item by item.
-    fn stream(&self, figures: &mut Figures) -> Result<(Page, Option<String>), ApiError> {
-        let mut walk =
-            Walk::begin(self.service, self.container, self.headers, (&self.scope, self.range.clone()), self.body)?;
-        if self.by_range {
-            walk.stop_between_ranges();
+    /// The state that the query's pages are of, and where this one begins.
+    fn start(&self, token: Option<Token>) -> Result<(Snapshot, Start), ApiError> {
+        let Some(Token { seq, position }) = token else {
+            return Ok((as_of::snapshot(self.service, self.headers)?, Start::default()));
+        };
+        let (snapshot, found) = Walk::state(self.service, self.container, seq)?;
+        let start = match position {
+            Position::Document(place) => Start { place: place.within(found), offset: 0, index: Some(None) },
+            Position::Offset(offset) => Start { place: Place::default(), offset, index: Some(None) },
+            Position::Entry(index, place) => Start { place: place.within(found), offset: 0, index: Some(Some(index)) },
+            Position::OffsetBy(index, offset) => Start { place: Place::default(), offset, index: Some(Some(index)) },
+        };
+        Ok((snapshot, start))
+    }
+
+    /// The order in which items are read: that of an index where one helps. All pages keep to the choice of the first.
+    fn order(&self, snapshot: &Snapshot, before: Option<Option<u16>>) -> Result<ItemOrder, ApiError> {
+        let by_keys = || Ok(ItemOrder::Keys(self.range.clone()));
+        // The items of one partition key lie side by side.
+        if matches!(self.scope, Scope::Key(_)) || before == Some(None) {
+            return by_keys();
         }
+        match (self.container.indexes.choose(self.query, snapshot, before.flatten())?, before) {
+            (Some(choice), _) => Ok(ItemOrder::by_index(choice, &self.scope)),
+            (None, None) => by_keys(),
+            (None, Some(_)) => Err(ApiError::bad_request(
+                "The query cannot go on: the index that its first pages were read by is gone. Begin it again.",
+            )),
+        }
+    }
+
+    /// A page of a query whose results come item by item.
+    fn stream(&self, mut walk: Walk<'_>, figures: &mut Figures) -> Result<(Page, Option<String>), ApiError> {
         let mut page = Page::new(self.headers)?;
         let mut results = Vec::new();
         walk.run(|document, delivered| {
@@ -75,17 +130,27 @@ impl Run<'_> {
             }
             Ok(false)
         })?;
+        figures.entries += walk.entries();
         Ok((page, walk.continuation()))
     }
 
     /// A page of a query whose results depend on one another: all of them are made, for each page anew.
-    fn gather(&self, figures: &mut Figures) -> Result<(Page, Option<String>), ApiError> {
-        let what = Walk::what(self.container, self.body, &self.scope);
-        let (offset, seq) = offset(self.headers, &what)?;
-        let snapshot = self.snapshot(seq)?;
+    fn gather(
+        &self,
+        snapshot: &Snapshot,
+        order: &ItemOrder,
+        sorted: bool,
+        offset: u64,
+        what: &[u8],
+        figures: &mut Figures,
+    ) -> Result<(Page, Option<String>), ApiError> {
         let blind = !self.query.reads_documents();
-        let mut collector = self.query.collect();
-        for row in snapshot.scan(&self.container.items, &self.range)? {
+        let mut page = Page::new(self.headers)?;
+        // One more than the page can hold tells whether there is another page.
+        let wanted = offset.saturating_add(page.items_max() as u64).saturating_add(1);
+        let mut collector = self.query.collect_first(wanted, sorted);
+        let entries = Cell::new(0);
+        for row in order.rows(self.container, snapshot, &Place::default(), &entries)? {
             let (_, document) = row?;
             let flow = if blind {
                 figures.entries += 1;
@@ -99,8 +164,8 @@ impl Run<'_> {
             }
             in_time(figures)?;
         }
+        figures.entries += entries.get();
         let results = collector.finish().map_err(refusal)?;
-        let mut page = Page::new(self.headers)?;
         let mut results = results.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX));
         for result in results.by_ref() {
             page.push(bytes(result)?);
@@ -110,18 +175,12 @@ impl Run<'_> {
         }
         let next = offset + page.len() as u64;
         let more = results.next().is_some();
-        let continuation = more.then(|| Token { seq: snapshot.seq(), position: Position::Offset(next) }.encode(&what));
+        let position = || match order.index_number() {
+            None => Position::Offset(next),
+            Some(number) => Position::OffsetBy(number, next),
+        };
+        let continuation = more.then(|| Token { seq: snapshot.seq(), position: position() }.encode(what));
         Ok((page, continuation))
-    }
-
-    /// The state that the query's pages are of.
-    fn snapshot(&self, seq: Option<CommitSeq>) -> Result<Snapshot, ApiError> {
-        let store = &self.service.store;
-        match seq {
-            None => as_of::snapshot(self.service, self.headers),
-            // Where that state is gone, the present one is the best there is.
-            Some(seq) => Ok(self.container.snapshot_at(store, seq)?.unwrap_or_else(|| store.snapshot())),
-        }
     }
 }
 

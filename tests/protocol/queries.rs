@@ -1,5 +1,9 @@
 //! Queries over HTTP beyond their pages: plans for clients that merge, computed properties, what a query cost.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use etagdb::Options;
+use etagdb_server::{ImportError, LocalReader};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Host};
@@ -167,4 +171,96 @@ fn a_token_of_a_partition_key_serves_for_its_range_of_effective_keys() {
     let other =
         client.query("SELECT * FROM c", &[("x-ms-documentdb-partitionkey", "[\"q\"]"), ("x-ms-continuation", &token)]);
     other.expect_error(400, "BadRequest", "another");
+}
+
+/// The specification of the index that a query used, and the ids that it found.
+fn found_by(client: &mut Client, text: &str) -> (String, Vec<String>) {
+    let answer = client.query(text, &[("x-ms-cosmos-populateindexmetrics", "true")]).expect_status(200);
+    let used = STANDARD.decode(answer.header("x-ms-cosmos-index-utilization").expect("told")).expect("base64");
+    let used: Value = serde_json::from_slice(&used).expect("JSON");
+    let single = &used["UtilizedSingleIndexes"][0]["IndexSpec"];
+    let index = if single.is_null() {
+        used["UtilizedCompositeIndexes"][0]["IndexSpecs"].to_string()
+    } else {
+        single.to_string()
+    };
+    let items = answer.json()["Documents"].as_array().expect("a list").clone();
+    (index, items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect())
+}
+
+#[test]
+fn an_index_follows_every_kind_of_write_and_survives_a_restart() {
+    let host = Host::start();
+    let mut client = host.connect();
+    client.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
+    let definition = json!({
+        "id": "c",
+        "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2},
+        "indexingPolicy": {
+            "includedPaths": [{"path": "/n/?"}],
+            "excludedPaths": [{"path": "/*"}],
+            "compositeIndexes": [[{"path": "/n", "order": "ascending"}, {"path": "/m", "order": "ascending"}]],
+        },
+    });
+    client.post("/dbs/d/colls", &[], &definition).expect_status(201);
+    for index in 0..8 {
+        client.create(&json!({"id": format!("i{index}"), "pk": "p", "n": index % 2, "m": -index})).expect_status(201);
+    }
+    let key = ("x-ms-documentdb-partitionkey", "[\"p\"]");
+    let moved = json!({"id": "i1", "pk": "p", "n": 7});
+    client.put(&format!("{ITEMS}/i1"), &[key], &moved).expect_status(200);
+    client.put(&format!("{ITEMS}/i3"), &[key], &json!({"id": "renamed", "pk": "p", "n": 7})).expect_status(200);
+    let patch = json!({"operations": [{"op": "set", "path": "/n", "value": 7}]});
+    client.send("PATCH", &format!("{ITEMS}/i5"), &[key], patch.to_string().as_bytes()).expect_status(200);
+    client.delete(&format!("{ITEMS}/i7"), &[key]).expect_status(204);
+    let batch = json!([
+        {"operationType": "Create", "resourceBody": {"id": "b1", "pk": "p", "n": 7}},
+        {"operationType": "Delete", "id": "b1"},
+        {"operationType": "Upsert", "resourceBody": {"id": "b1", "pk": "p", "n": 7}},
+    ]);
+    let flags = [key, ("x-ms-cosmos-is-batch-request", "true"), ("x-ms-cosmos-batch-atomic", "true")];
+    client.post(ITEMS, &flags, &batch).expect_status(200);
+    let check = |client: &mut Client| {
+        let (index, ids) = found_by(client, "SELECT * FROM c WHERE c.n = 7");
+        assert_eq!((index.as_str(), ids), ("\"/n/?\"", ["b1", "i1", "i5", "renamed"].map(str::to_owned).to_vec()));
+        let (index, ids) = found_by(client, "SELECT * FROM c WHERE c.n = 1");
+        assert_eq!((index.as_str(), ids.len()), ("\"/n/?\"", 0));
+        let (index, ids) = found_by(client, "SELECT * FROM c WHERE c.n = 0 ORDER BY c.m DESC");
+        assert_eq!(
+            (index.as_str(), ids),
+            ("[\"/n ASC\",\"/m ASC\"]", ["i0", "i2", "i4", "i6"].map(str::to_owned).to_vec())
+        );
+    };
+    check(&mut client);
+    drop(client);
+    let host = host.restart();
+    let mut client = host.connect();
+    check(&mut client);
+    client.delete("/dbs/d/colls/c", &[]).expect_status(204);
+    client.post("/dbs/d/colls", &[], &definition).expect_status(201);
+    assert_eq!(found_by(&mut client, "SELECT * FROM c WHERE c.n = 7").1, Vec::<String>::new());
+}
+
+#[test]
+fn a_program_reads_a_store_by_query_and_merges_all_ranges() {
+    let mut host = Host::start();
+    drop(spread(&host));
+    let path = host.store_path();
+    host.shut_down();
+    let store = Options::default().create_if_missing(false).open(&path).expect("the server has let go of it");
+    let before = store.last_commit().get().to_string();
+    assert!(matches!(LocalReader::open(store.clone(), "d", "x"), Err(ImportError::Refused(_))));
+    let reader = LocalReader::open(store, "d", "c").expect("opens");
+    let all = |text: &str, parameters: &[(String, Value)], at: Option<&str>| -> Result<Vec<Value>, ImportError> {
+        let pages = reader.query(text, parameters, at)?.collect::<Result<Vec<_>, _>>()?;
+        Ok(pages.into_iter().flatten().collect())
+    };
+    let largest = all("SELECT TOP 4 VALUE c.n FROM c ORDER BY c.n DESC", &[], None).expect("results");
+    assert_eq!(largest, [4, 4, 4, 4].map(Value::from));
+    let counted = all("SELECT VALUE COUNT(1) FROM c WHERE c.n = @n", &[("@n".to_owned(), json!(3))], None);
+    assert_eq!(counted.expect("results"), [json!(4)]);
+    let then = all("SELECT VALUE COUNT(1) FROM c", &[], Some(&before)).expect("results");
+    assert_eq!(then, [json!(20)]);
+    assert!(matches!(all("SELEC", &[], None), Err(ImportError::Refused(message)) if message.contains("line 1")));
+    assert!(matches!(all("SELECT 1", &[], Some("a\nb")), Err(ImportError::Refused(_))));
 }

@@ -42,7 +42,7 @@ impl Destination for Local {
     }
 }
 
-fn explain(error: &ImportError) -> String {
+pub(super) fn explain(error: &ImportError) -> String {
     match error {
         ImportError::Failed(ServeError::Store(error)) => error.to_string(),
         ImportError::Failed(ServeError::Metadata(message)) => message.clone(),

@@ -10,6 +10,7 @@ mod journal;
 mod local;
 mod pipeline;
 mod progress;
+mod query;
 mod reader;
 mod remote;
 mod serve;
@@ -32,6 +33,10 @@ Examples:
     etagdb import --data etagdb-data --database shop --container products \\
         --partition-key /category products.ndjson
 
+  Ask it something:
+    etagdb query --data etagdb-data --database shop --container products \\
+        \"SELECT c.category, COUNT(1) AS products FROM c GROUP BY c.category\"
+
 `etagdb COMMAND --help` says more about one command.";
 
 /// A durable document store with etags that are right, speaking the Cosmos DB protocol.
@@ -46,6 +51,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Import(Box<import::Args>),
+    Query(query::Args),
 }
 
 /// Why a command did not do what it was asked to; one line for the user.
@@ -68,6 +74,7 @@ pub(crate) fn run() -> ExitCode {
     let (name, done) = match Cli::parse().command {
         Command::Serve(args) => ("serve", serve::run(args)),
         Command::Import(args) => ("import", import::run(&args)),
+        Command::Query(args) => ("query", query::run(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -92,6 +92,10 @@ pub(super) struct Gather<'p> {
     plan: &'p Plan,
     limit_bytes: usize,
     held_bytes: usize,
+    /// Whether rows must be put in order; not when they come so.
+    sorts: bool,
+    /// Only so many of the results will be looked at.
+    wanted: Option<u64>,
     groups: Groups,
     sorted: Vec<Row>,
     output: Output,
@@ -165,15 +169,27 @@ impl<'p> Gather<'p> {
             plan,
             limit_bytes,
             held_bytes: 0,
+            sorts: !plan.order.is_empty(),
+            wanted: None,
             groups: Groups::default(),
             sorted: Vec::new(),
             output: Output::new(plan),
         }
     }
 
+    /// For a caller that looks at no more than the first `wanted` results.
+    pub(super) fn first(self, wanted: u64) -> Self {
+        Gather { wanted: Some(wanted), ..self }
+    }
+
+    /// For rows that come in order.
+    pub(super) fn sorted(self) -> Self {
+        Gather { sorts: false, ..self }
+    }
+
     /// Takes one row.
     pub(super) fn push(&mut self, row: Frame<'_>) -> Result<Flow> {
-        if self.output.is_full() {
+        if self.has_enough() {
             return Ok(Flow::Done);
         }
         let plan = self.plan;
@@ -183,10 +199,10 @@ impl<'p> Gather<'p> {
         }
         let Some(result) = evaluate(&plan.projection, row)? else { return Ok(Flow::Continue) };
         let result = row.keep(result)?;
-        if plan.order.is_empty() {
+        if !self.sorts {
             let added = self.output.push(result);
             self.hold(added)?;
-            return Ok(if self.output.is_full() { Flow::Done } else { Flow::Continue });
+            return Ok(if self.has_enough() { Flow::Done } else { Flow::Continue });
         }
         let mut keys = Vec::with_capacity(plan.order.len());
         for key in &plan.order {
@@ -200,9 +216,18 @@ impl<'p> Gather<'p> {
         self.hold(added)
     }
 
+    /// Whether what comes later cannot change what is looked at. Of rows that are grouped or sorted this is never known.
+    fn has_enough(&self) -> bool {
+        self.output.is_full() || self.wanted.is_some_and(|wanted| self.output.results.len() as u64 >= wanted)
+    }
+
     /// Drops rows that cannot be among the first `OFFSET + LIMIT` any more.
     fn trim(&mut self) {
-        let Some(limit) = self.plan.limit.filter(|_| !self.plan.distinct) else { return };
+        let limit = match (self.plan.limit, self.wanted) {
+            (Some(limit), Some(wanted)) => Some(limit.min(wanted)),
+            (limit, wanted) => limit.or(wanted),
+        };
+        let Some(limit) = limit.filter(|_| !self.plan.distinct) else { return };
         let wanted = usize::try_from(limit.saturating_add(self.plan.offset)).unwrap_or(usize::MAX);
         // Twice as many as wanted, so that sorting costs a constant number of comparisons for each row.
         if self.sorted.len() / 2 < wanted.max(512) {

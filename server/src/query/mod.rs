@@ -18,6 +18,7 @@ mod computed;
 mod error;
 mod evaluate;
 mod functions;
+mod hints;
 mod like;
 #[cfg(test)]
 mod limits;
@@ -40,17 +41,25 @@ use serde_json::Value;
 pub(crate) use collect::Flow;
 pub(crate) use computed::{ComputedProperty, computed_property};
 pub(crate) use error::QueryError;
+pub(crate) use hints::{Bound, KeyHints};
 pub(crate) use rewrite::Features;
 
 use collect::Gather;
 use error::Result;
 use evaluate::{Context, Frame, GroupValues, Scope, evaluate};
-use plan::{Aggregate, AggregateKind, DOCUMENT, Expression, Origin, Plan, Source, Step};
-use tree::{BinaryOperator, Select};
+use hints::is_document;
+use plan::{Aggregate, AggregateKind, DOCUMENT, Expression, Plan};
+use tree::Select;
 
 /// How much a query may hold in memory unless its caller says otherwise: a result page is a few megabytes, a sort of
 /// everything in a large container is not for one request.
 const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+
+/// The order of any two values as `ORDER BY` has it, undefined included.
+#[cfg(test)]
+pub(crate) fn order_of_values(left: Option<&Value>, right: Option<&Value>) -> std::cmp::Ordering {
+    value::order(left, right)
+}
 
 /// A checked query.
 #[derive(Debug)]
@@ -60,21 +69,6 @@ pub(crate) struct Query {
     plan: Plan,
     /// When the query began, in units of 100 ns since 1970.
     ticks: i64,
-}
-
-/// What a query says about where its documents are, for reading them directly.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct KeyHints {
-    /// Conditions `path = constant` that every document in the result meets, paths as property names from the document
-    /// down.
-    pub(crate) equalities: Vec<(Vec<String>, Value)>,
-}
-
-impl KeyHints {
-    /// The constant that this path must equal.
-    pub(crate) fn value_of(&self, path: &[&str]) -> Option<&Value> {
-        self.equalities.iter().find(|(known, _)| known.iter().eq(path)).map(|(_, value)| value)
-    }
 }
 
 /// Parses and checks a query over items without computed properties.
@@ -108,6 +102,14 @@ impl Query {
         Ok(Query { tree, plan, ticks })
     }
 
+    /// Whether each document yields its results independently of the others when the documents come in the order that the
+    /// query asks for.
+    pub(crate) fn streams_in_order(&self) -> bool {
+        let plan = &self.plan;
+        let bounded = plan.offset > 0 || plan.limit.is_some();
+        !(plan.sources.is_empty() || plan.grouping.is_some() || plan.distinct || bounded)
+    }
+
     /// Whether results of different documents must be brought together: ordered, counted, made distinct or cut off.
     pub(crate) fn merges(&self) -> bool {
         !self.streams() && !self.plan.sources.is_empty()
@@ -130,9 +132,7 @@ impl Query {
     /// Whether each document yields its results independently of the others, so that pages can resume after any
     /// document; use [`Query::apply`] then, and [`Query::collect`] otherwise.
     pub(crate) fn streams(&self) -> bool {
-        let plan = &self.plan;
-        let bounded = plan.offset > 0 || plan.limit.is_some();
-        !(plan.sources.is_empty() || plan.grouping.is_some() || plan.distinct || bounded) && plan.order.is_empty()
+        self.streams_in_order() && self.plan.order.is_empty()
     }
 
     /// Whether the results depend on what is in the documents, and not just on how many there are.
@@ -184,48 +184,18 @@ impl Query {
         self.collect_within(MEMORY_LIMIT_BYTES)
     }
 
+    /// As [`Query::collect`], for a caller that looks at no more than the first `wanted` results: of a sorted run no more
+    /// than these are held, and an unsorted one ends with them. With `sorted` the documents come in the order that the
+    /// query asks for, so nothing has to be sorted.
+    pub(crate) fn collect_first(&self, wanted: u64, sorted: bool) -> Collector<'_> {
+        let gather = Gather::new(&self.plan, MEMORY_LIMIT_BYTES).first(wanted);
+        Collector { query: self, gather: if sorted { gather.sorted() } else { gather } }
+    }
+
     /// Begins a run that may hold so many bytes of results and sort keys.
     pub(crate) fn collect_within(&self, limit_bytes: usize) -> Collector<'_> {
         Collector { query: self, gather: Gather::new(&self.plan, limit_bytes) }
     }
-
-    /// The conditions `path = constant` that the query asks of every document.
-    pub(crate) fn key_equality(&self) -> KeyHints {
-        let mut hints = KeyHints::default();
-        let Some(source) = self.plan.sources.first() else { return hints };
-        // Only where the source is the document itself does a path from it begin at the document.
-        if let Some(filter) = self.plan.filter.as_ref().filter(|_| is_document(source)) {
-            let conjuncts = match filter {
-                Expression::And(conjuncts) => conjuncts.as_slice(),
-                single => std::slice::from_ref(single),
-            };
-            hints.equalities.extend(conjuncts.iter().filter_map(|conjunct| equality(conjunct, source.slot)));
-        }
-        hints
-    }
-}
-
-/// Whether a source is the document itself.
-fn is_document(source: &Source) -> bool {
-    !source.iterates && matches!(&source.origin, Origin::Value(Expression::Slot(slot_use)) if slot_use.slot == DOCUMENT)
-}
-
-/// The path and constant of `path = constant` or `constant = path`.
-fn equality(expression: &Expression, slot: usize) -> Option<(Vec<String>, Value)> {
-    let Expression::Chain(left, rest) = expression else { return None };
-    let [(BinaryOperator::Equal, right)] = rest.as_slice() else { return None };
-    let (path, constant) = match (left.as_ref(), right) {
-        (Expression::Constant(constant), path) | (path, Expression::Constant(constant)) => (path, constant),
-        (Expression::Parameter(constant), path) | (path, Expression::Parameter(constant)) => (path, constant.as_ref()),
-        _ => return None,
-    };
-    let Expression::Path(base, steps) = path else { return None };
-    if !matches!(base.as_ref(), Expression::Slot(slot_use) if slot_use.slot == slot) {
-        return None;
-    }
-    let keys: Option<Vec<String>> =
-        steps.iter().map(|step| if let Step::Key(key) = step { Some(key.clone()) } else { None }).collect();
-    Some((keys?, constant.clone()))
 }
 
 /// The run of one query over many documents.
@@ -290,28 +260,32 @@ mod tests {
     }
 
     #[test]
-    fn equalities_that_every_result_meets() {
-        let path = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
-        for (text, expected) in [
-            (
-                "SELECT * FROM c WHERE c.id = 'a' AND 'x' = c.pk.inner",
-                vec![(path("id"), json!("a")), (path("pk.inner"), json!("x"))],
-            ),
-            ("SELECT * FROM c WHERE c['id'] = @p", vec![(path("id"), json!("p"))]),
-            ("SELECT t FROM c JOIN t IN c.t WHERE c.id = 'a' AND t.x = 1", vec![(path("id"), json!("a"))]),
-            ("SELECT * FROM t IN c.t WHERE t.id = 'a'", vec![]),
-            ("SELECT * FROM c.inner d WHERE d.id = 'a'", vec![]),
-            ("SELECT * FROM c WHERE c.id = 'a' OR c.id = 'b'", vec![]),
-            ("SELECT * FROM c WHERE NOT (c.id = 'a')", vec![]),
-            ("SELECT * FROM c WHERE c.id != 'a' AND c.id > 'b' AND c.a[0] = 1 AND c.id = c.x", vec![]),
-            ("SELECT * FROM c WHERE c = 'a'", vec![]),
-            ("SELECT * FROM c WHERE EXISTS(SELECT 1 FROM t IN c.t WHERE t.id = 'a')", vec![]),
+    fn the_first_results_are_the_first_of_all() {
+        let documents: Vec<Value> = (0..5000).map(|n| json!({"n": (n * 7919) % 5000, "k": n % 3})).collect();
+        for text in [
+            "SELECT VALUE c.n FROM c ORDER BY c.n DESC",
+            "SELECT VALUE c.n FROM c ORDER BY c.n OFFSET 5 LIMIT 100",
+            "SELECT DISTINCT VALUE c.k FROM c ORDER BY c.k",
+            "SELECT DISTINCT VALUE c.k FROM c",
+            "SELECT VALUE c.n FROM c OFFSET 3 LIMIT 1000",
+            "SELECT c.k, COUNT(1) AS n FROM c GROUP BY c.k",
         ] {
-            let query = parse(text, vec![("@p".to_owned(), json!("p"))]).expect(text);
-            assert_eq!(query.key_equality().equalities, expected, "{text}");
+            let query = parse(text, Vec::new()).expect(text);
+            let run = |mut collector: Collector<'_>| {
+                for document in &documents {
+                    if collector.push(document).expect(text) == Flow::Done {
+                        break;
+                    }
+                }
+                collector.finish().expect(text)
+            };
+            let all = run(query.collect());
+            for wanted in [0, 1, 2, 50] {
+                let first = run(query.collect_first(wanted, false));
+                let wanted = usize::try_from(wanted).expect("small").min(all.len());
+                assert_eq!(first[..wanted], all[..wanted], "{text}");
+            }
         }
-        let hints = KeyHints { equalities: vec![(path("a.b"), json!(1))] };
-        assert_eq!((hints.value_of(&["a", "b"]), hints.value_of(&["a"])), (Some(&json!(1)), None));
     }
 
     #[test]
