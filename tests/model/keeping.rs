@@ -45,6 +45,10 @@ impl Oracle {
         let between = old.iter().filter(|other| !other.gone).count();
         let is_passed = keep == 0 || (exists && between > keep) || (!exists && old.len() == after.len());
         let may_go = is_due(superseded) && !is_read && !is_counted;
+        // Where what superseded it is gone, nobody knows when that was, and whoever reads up to the next one may need it.
+        let next = after.iter().find(|other| !other.gone).map_or(self.last, |next| next.seq);
+        let seems_read = needs.at.iter().any(|&at| version.seq <= at && at < next);
+        let is_passed = is_passed && (!seems_read || self.errs(Mistake::ForgetsSnapshots));
         if version.is_document() {
             return match (may_go, is_passed) {
                 (false, _) => Fate::Stays,
@@ -56,7 +60,8 @@ impl Oracle {
         // it may stay as long as there is something that it hides.
         let hidden = self.fate_of_older(version, &chain, needs);
         match () {
-            () if may_go && is_passed && hidden == Fate::Goes => Fate::Goes,
+            // While somebody reads the past, it may stay until he is done.
+            () if may_go && is_passed && hidden == Fate::Goes && needs.at.is_empty() => Fate::Goes,
             () if may_go || (is_due(version) && hidden != Fate::Stays && !is_counted) => Fate::Either,
             () => Fate::Stays,
         }
@@ -77,7 +82,10 @@ impl Oracle {
         if version.is_document() || !is_due || version.seq == self.last {
             return Fate::Stays;
         }
-        self.fate_of_older(version, chain, needs)
+        match self.fate_of_older(version, chain, needs) {
+            Fate::Goes if !needs.at.is_empty() => Fate::Either,
+            fate => fate,
+        }
     }
 
     /// What a version's having gone does to the horizon of its collection: it is at least this.
