@@ -33,7 +33,8 @@ impl Oracle {
         let chain = self.chain(version.collection, version.id);
         let after: Vec<&&Version> = chain.iter().filter(|other| other.seq > version.seq).collect();
         let Some(superseded) = after.first() else {
-            return self.fate_of_newest(version, &chain, is_due(version), needs);
+            let may_go = !version.is_document() && is_due(version) && !self.is_newest_of_age(version, is_due);
+            return if may_go { self.fate_of_newest(version, &chain, needs) } else { Fate::Stays };
         };
         let is_read = needs.at.iter().any(|&at| version.seq <= at && at < superseded.seq);
         let is_read = is_read && !self.errs(Mistake::ForgetsSnapshots);
@@ -59,6 +60,9 @@ impl Oracle {
         // With nothing older left, a tombstone says no more than its absence does: it may go when it is old itself. And
         // it may stay as long as there is something that it hides.
         let hidden = self.fate_of_older(version, &chain, needs);
+        if self.is_newest_of_age(version, is_due) {
+            return Fate::Stays;
+        }
         match () {
             // While somebody reads the past, it may stay until he is done.
             () if may_go && is_passed && hidden == Fate::Goes && needs.at.is_empty() => Fate::Goes,
@@ -77,11 +81,19 @@ impl Oracle {
         })
     }
 
-    fn fate_of_newest(&self, version: &Version, chain: &[&Version], is_due: bool, needs: &Needs) -> Fate {
-        // The last commit keeps its place whatever it is.
-        if version.is_document() || !is_due || version.seq == self.last {
-            return Fate::Stays;
-        }
+    /// Whether no later commit of collections that keep as long is old enough: it is what a reader of the past finds.
+    fn is_newest_of_age(&self, version: &Version, is_due: impl Fn(&Version) -> bool) -> bool {
+        let age_ms = self.bins[version.collection].keep.age_ms;
+        let is_kept_as_long = |other: &Version| {
+            let bin = &self.bins[other.collection];
+            bin.live && bin.keep.age_ms == age_ms
+        };
+        // One whose sequence is a guess was dropped as soon as it was there, so it was not the newest.
+        let is_later = |other: &Version| other.seq > version.seq || version.or_from.is_some();
+        !self.log.iter().any(|other| is_later(other) && is_kept_as_long(other) && is_due(other))
+    }
+
+    fn fate_of_newest(&self, version: &Version, chain: &[&Version], needs: &Needs) -> Fate {
         match self.fate_of_older(version, chain, needs) {
             Fate::Goes if !needs.at.is_empty() => Fate::Either,
             fate => fate,
