@@ -15,8 +15,8 @@ use crate::encoding::VersionKind;
 /// * no [`Snapshot`](crate::Snapshot) or transaction that is alive reads it, and no registered cursor of the change
 ///   feed is at or before it.
 ///
-/// The tombstone of a deleted document is dropped once it is that old itself and nothing older of the document is
-/// left. With a version goes its entry in the change feed. All this happens in the background, and at
+/// The tombstone of a deleted document is dropped once it is that old itself, nothing older of the document is left, and
+/// another commit after it is that old, too: so every state within `age` can be read. With a version goes its entry in the change feed. All this happens in the background, and at
 /// [`Store::run_maintenance`](crate::Store::run_maintenance); what is still there past its time can be read until
 /// then. Once versions have been dropped, states older than the
 /// [horizon](crate::Collection::horizon) are refused with [`Error::NotRetained`](crate::Error::NotRetained), never answered
@@ -105,7 +105,7 @@ pub(crate) struct Chain<'a> {
     pub(crate) newer: usize,
     /// Whether the document exists.
     pub(crate) exists: bool,
-    /// Whether `due` is the store's last commit.
+    /// Whether `due` is the newest commit whose age is past.
     pub(crate) last: bool,
 }
 

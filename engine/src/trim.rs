@@ -21,6 +21,10 @@
 //! back to there. The position on disk never passes such a place, so a crash forgets no version. Cursors of the feed
 //! stop the walk: they need everything that comes after them.
 //!
+//! The newest row that is old enough stays, also when it is a tombstone that nobody needs: it is what a reader of the
+//! past finds who asks for a time since then, and the horizon must not be above it. It goes when another row of the
+//! walk's collections has come of age.
+//!
 //! What a dropped collection left in the feed is swept away by a walk of its own. Nobody holds that back: a collection
 //! is gone for everybody at once.
 //!
@@ -79,6 +83,8 @@ struct Walk {
     looked: u64,
     /// By the sequence that somebody read at: the lowest row that has something to drop once nobody does.
     deferred: BTreeMap<u64, u64>,
+    /// The newest row that is old enough, if that is a tombstone which could go but for that.
+    waiting: Option<u64>,
     /// What the row on disk says is done.
     stored: u64,
 }
@@ -106,13 +112,24 @@ struct Plan {
     deletions: BTreeMap<u64, Vec<u8>>,
     horizons: HashMap<CollectionNumber, Horizon>,
     deferred: BTreeMap<u64, u64>,
-    /// The row that can only be dealt with after another commit.
-    wait_at: Option<u64>,
+    /// The newest row of the walk's collections.
+    newest: u64,
+    /// That row, if it is a tombstone that can go as soon as there is a newer one.
+    last_tombstone: Option<Tombstone>,
+    waiting: Option<u64>,
+    /// The walk must go back to the tombstone that it let wait.
+    go_back: bool,
     /// Documents to be looked at, with the newest row that names them.
     documents: BTreeMap<Vec<u8>, u64>,
     /// The last row of the step.
     end: u64,
     step: Step,
+}
+
+struct Tombstone {
+    seq: u64,
+    prefix: Vec<u8>,
+    collection: CollectionNumber,
 }
 
 impl Walks {
@@ -149,7 +166,7 @@ impl Walks {
 
 impl Walk {
     fn to_store(&self) -> TrimPosition {
-        let lowest = self.deferred.values().min().map_or(u64::MAX, |row| row - 1);
+        let lowest = self.deferred.values().chain(&self.waiting).min().map_or(u64::MAX, |row| row - 1);
         if lowest >= self.position {
             return TrimPosition { done: self.position, looked: self.looked };
         }
@@ -166,10 +183,16 @@ impl Walk {
             }
             held
         });
-        if back_to < self.position {
+        self.go_back(back_to);
+    }
+
+    fn go_back(&mut self, to: u64) {
+        if to < self.position {
             self.looked = self.looked.max(self.position);
-            self.position = back_to;
+            self.position = to;
         }
+        // What it comes to again does not wait.
+        self.waiting = self.waiting.filter(|&row| row <= self.position);
     }
 }
 
@@ -299,7 +322,11 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
     let last = core.visible().get();
     let mut plan = Plan { end: walk.position, ..Plan::default() };
     read_feed(core, walk, group, &needs, last, age_ms, now_ms, &mut plan)?;
-    read_documents(core, group, &needs, last, &mut plan)?;
+    if let Some(row) = walk.waiting.filter(|_| plan.go_back) {
+        walk.go_back(row - 1);
+        return Ok(None);
+    }
+    read_documents(core, group, &needs, &mut plan)?;
     let announce = || {
         for (number, &horizon) in &plan.horizons {
             if let Some((state, _)) = group.get(number) {
@@ -331,11 +358,7 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
         let lowest = after.deferred.entry(at).or_insert(row);
         *lowest = row.min(*lowest);
     }
-    if let Some(row) = plan.wait_at {
-        after.position = row - 1;
-        after.looked = after.looked.max(row);
-        step.more = false;
-    }
+    after.waiting = plan.waiting.or(after.waiting);
     step.held |= !after.deferred.is_empty();
     let store = after.to_store();
     // A walk that only moves on is stored now and then: what it repeats after a crash finds nothing to do.
@@ -382,6 +405,14 @@ fn read_feed(
             return Ok(());
         }
         if let Some((_, keep_versions)) = group.get(&entry.collection) {
+            if walk.waiting.is_some() {
+                plan.go_back = true;
+                return Ok(());
+            }
+            plan.newest = row.seq;
+            if let Some(Tombstone { seq, prefix, collection }) = plan.last_tombstone.take() {
+                plan.drop_row(collection, prefix, seq, Horizon { complete: seq + 1, deletes: seq + 1 });
+            }
             let prefix = || encoding::document_prefix(entry.collection, entry.id);
             // Of a document that is to be looked at, something older may be found to be needed, and to be hidden.
             let known = || {
@@ -398,10 +429,9 @@ fn read_feed(
                     plan.superseded(&entry, row.seq, needs);
                     if !plan.deferred.is_empty() {
                         // What it superseded is needed, and so is the tombstone that hides it.
-                    } else if row.seq == last {
-                        plan.wait_at = Some(row.seq);
                     } else {
-                        plan.drop(&entry, row.seq, Horizon { complete: row.seq + 1, deletes: row.seq + 1 });
+                        let (seq, collection) = (row.seq, entry.collection);
+                        plan.last_tombstone = Some(Tombstone { seq, prefix: prefix(), collection });
                     }
                 }
                 _ => {
@@ -427,10 +457,14 @@ impl Plan {
     }
 
     fn drop(&mut self, entry: &FeedRow<'_>, seq: u64, horizon: Horizon) {
-        let mut key = encoding::document_prefix(entry.collection, entry.id);
+        self.drop_row(entry.collection, encoding::document_prefix(entry.collection, entry.id), seq, horizon);
+    }
+
+    fn drop_row(&mut self, collection: CollectionNumber, prefix: Vec<u8>, seq: u64, horizon: Horizon) {
+        let mut key = prefix;
         encoding::push_seq(&mut key, seq);
         self.deletions.insert(seq, key);
-        self.raise(entry.collection, horizon);
+        self.raise(collection, horizon);
     }
 
     fn raise(&mut self, number: CollectionNumber, horizon: Horizon) {
@@ -446,7 +480,8 @@ impl Plan {
 }
 
 /// Looks at the documents of which the feed alone does not tell what goes.
-fn read_documents(core: &Core, group: &Group, needs: &Needs, last: u64, plan: &mut Plan) -> Result<()> {
+fn read_documents(core: &Core, group: &Group, needs: &Needs, plan: &mut Plan) -> Result<()> {
+    plan.waiting = plan.last_tombstone.take().map(|tombstone| tombstone.seq);
     if plan.documents.is_empty() {
         return Ok(());
     }
@@ -469,7 +504,7 @@ fn read_documents(core: &Core, group: &Group, needs: &Needs, last: u64, plan: &m
             rows.push(Row { seq, kind: VersionHeader::decode(value)?.0.kind });
             cursor.advance();
         }
-        let chain = Chain { due, rows: &rows, newer, exists, last: due == last };
+        let chain = Chain { due, rows: &rows, newer, exists, last: due == plan.newest };
         let verdict = retention::judge(&chain, *keep_versions, &needs.at);
         for &index in &verdict.drop {
             let mut key = prefix.clone();
@@ -481,7 +516,7 @@ fn read_documents(core: &Core, group: &Group, needs: &Needs, last: u64, plan: &m
             plan.defer(at, due);
         }
         if verdict.wait {
-            plan.wait_at = Some(due);
+            plan.waiting = Some(due);
         }
     }
     plan.horizons.retain(|_, horizon| horizon.complete > 0);

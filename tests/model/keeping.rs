@@ -33,7 +33,8 @@ impl Oracle {
         let chain = self.chain(version.collection, version.id);
         let after: Vec<&&Version> = chain.iter().filter(|other| other.seq > version.seq).collect();
         let Some(superseded) = after.first() else {
-            return self.fate_of_newest(version, &chain, is_due(version), needs);
+            let may_go = !version.is_document() && is_due(version) && !self.is_newest_of_age(version, is_due);
+            return if may_go { self.fate_of_newest(version, &chain, needs) } else { Fate::Stays };
         };
         let is_read = needs.at.iter().any(|&at| version.seq <= at && at < superseded.seq);
         let is_read = is_read && !self.errs(Mistake::ForgetsSnapshots);
@@ -45,6 +46,10 @@ impl Oracle {
         let between = old.iter().filter(|other| !other.gone).count();
         let is_passed = keep == 0 || (exists && between > keep) || (!exists && old.len() == after.len());
         let may_go = is_due(superseded) && !is_read && !is_counted;
+        // Where what superseded it is gone, nobody knows when that was, and whoever reads up to the next one may need it.
+        let next = after.iter().find(|other| !other.gone).map_or(self.last, |next| next.seq);
+        let seems_read = needs.at.iter().any(|&at| version.seq <= at && at < next);
+        let is_passed = is_passed && (!seems_read || self.errs(Mistake::ForgetsSnapshots));
         if version.is_document() {
             return match (may_go, is_passed) {
                 (false, _) => Fate::Stays,
@@ -55,8 +60,12 @@ impl Oracle {
         // With nothing older left, a tombstone says no more than its absence does: it may go when it is old itself. And
         // it may stay as long as there is something that it hides.
         let hidden = self.fate_of_older(version, &chain, needs);
+        if self.is_newest_of_age(version, is_due) {
+            return Fate::Stays;
+        }
         match () {
-            () if may_go && is_passed && hidden == Fate::Goes => Fate::Goes,
+            // While somebody reads the past, it may stay until he is done.
+            () if may_go && is_passed && hidden == Fate::Goes && needs.at.is_empty() => Fate::Goes,
             () if may_go || (is_due(version) && hidden != Fate::Stays && !is_counted) => Fate::Either,
             () => Fate::Stays,
         }
@@ -72,12 +81,23 @@ impl Oracle {
         })
     }
 
-    fn fate_of_newest(&self, version: &Version, chain: &[&Version], is_due: bool, needs: &Needs) -> Fate {
-        // The last commit keeps its place whatever it is.
-        if version.is_document() || !is_due || version.seq == self.last {
-            return Fate::Stays;
+    /// Whether no later commit of collections that keep as long is old enough: it is what a reader of the past finds.
+    fn is_newest_of_age(&self, version: &Version, is_due: impl Fn(&Version) -> bool) -> bool {
+        let age_ms = self.bins[version.collection].keep.age_ms;
+        let is_kept_as_long = |other: &Version| {
+            let bin = &self.bins[other.collection];
+            bin.live && bin.keep.age_ms == age_ms
+        };
+        // One whose sequence is a guess was dropped as soon as it was there, so it was not the newest.
+        let is_later = |other: &Version| other.seq > version.seq || version.or_from.is_some();
+        !self.log.iter().any(|other| is_later(other) && is_kept_as_long(other) && is_due(other))
+    }
+
+    fn fate_of_newest(&self, version: &Version, chain: &[&Version], needs: &Needs) -> Fate {
+        match self.fate_of_older(version, chain, needs) {
+            Fate::Goes if !needs.at.is_empty() => Fate::Either,
+            fate => fate,
         }
-        self.fate_of_older(version, chain, needs)
     }
 
     /// What a version's having gone does to the horizon of its collection: it is at least this.

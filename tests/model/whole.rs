@@ -187,13 +187,15 @@ impl Pair<'_> {
             let Some(docs) = self.handles[collection].as_ref().filter(|_| bin.live) else { continue };
             let (horizon, least) = (docs.horizon().get(), bin.horizon.max(lowest));
             let age_ms = bin.keep.age_ms.unwrap_or(u64::MAX);
+            // A state within the age can be read: the newest commit that is as old is not below the horizon.
             let is_due = |version: &&Version| {
-                version.collection == collection && version.time_ms.saturating_add(age_ms) <= self.oracle.now_ms()
+                let other = &self.oracle.bins[version.collection];
+                let is_kept_as_long = other.live && other.keep.age_ms == bin.keep.age_ms;
+                is_kept_as_long && version.time_ms.saturating_add(age_ms) <= self.oracle.now_ms()
             };
-            let is_vague = |version: &Version| version.collection == collection && version.or_from.is_some();
-            let most = match self.oracle.log.iter().any(is_vague) {
+            let most = match self.oracle.log.iter().any(|version| version.or_from.is_some()) {
                 true => self.oracle.last,
-                false => self.oracle.log.iter().rfind(is_due).map_or(0, |version| version.seq + 1).max(least),
+                false => self.oracle.log.iter().rfind(is_due).map_or(0, |version| version.seq).max(bin.horizon),
             };
             let most = if lowest == 0 { bin.horizon } else { most };
             agree!((least..=most).contains(&horizon), "the horizon is {horizon} and must be from {least} to {most}");

@@ -1,6 +1,5 @@
 //! Reading what was: as of an etag, a commit sequence or a time; and the list of a document's versions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use etagdb::{
     AsOf, Clock, Collection, CommitSeq, Durability, Error, Etag, Options, Precondition, ScanRange, Store, Version,
 };
-use proptest::prelude::*;
 
 use crate::Fixture;
 
@@ -285,78 +283,4 @@ fn asking_for_the_newest_state_by_its_time_does_not_drive_time_ahead() {
     clock.set(1_000);
     assert_eq!(docs.put("a", "x", Precondition::Any).expect("put").time_ms, 1_501);
     assert_eq!(store.snapshot_at(at(1_500)).expect("snapshot").seq(), seq);
-}
-
-/// One write: a document, what to do, and how far time goes on before it.
-type Event = (usize, Option<u8>, u64);
-
-type State = BTreeMap<&'static str, (Etag, u8)>;
-
-const IDS: [&str; 3] = ["a", "a\0", "b"];
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Against a model that keeps every state there was.
-    #[test]
-    fn the_past_reads_as_it_was(
-        batches in prop::collection::vec(
-            prop::collection::vec((0..IDS.len(), prop::option::weighted(0.8, any::<u8>()), 0u64..3), 1..4), 1..60
-        )
-    ) {
-        let (_dir, store, clock) = timed(Durability::Buffered);
-        let docs = store.collection("docs").expect("collection");
-        let mut now_ms = 5;
-        // After each batch: its last sequence, its time, and the state.
-        let mut states: Vec<(u64, u64, State)> = vec![(0, 0, State::new())];
-        let mut lists: BTreeMap<&str, Vec<(Etag, bool)>> = BTreeMap::new();
-        for events in &batches {
-            let events: &[Event] = events;
-            now_ms += events[0].2;
-            clock.set(now_ms);
-            let mut batch = store.batch();
-            for (id, value, _) in events {
-                match value {
-                    Some(value) => batch.put(&docs, IDS[*id], [*value], Precondition::Any),
-                    None => batch.delete(&docs, IDS[*id], Precondition::Any),
-                };
-            }
-            let results = batch.commit().expect("commit");
-            let mut state = states.last().expect("the first").2.clone();
-            for ((id, value, _), written) in events.iter().zip(&results) {
-                let Some(written) = written else { continue };
-                lists.entry(IDS[*id]).or_default().insert(0, (written.etag, value.is_none()));
-                match value {
-                    Some(value) => drop(state.insert(IDS[*id], (written.etag, *value))),
-                    None => drop(state.remove(IDS[*id])),
-                }
-            }
-            if let Some(last) = results.iter().flatten().map(|written| written.seq.get()).max() {
-                states.push((last, now_ms, state));
-            }
-        }
-        let read = |id: &str, as_of: AsOf| {
-            docs.get_as_of(id, as_of).expect("get").map(|document| (document.etag, document.body[0]))
-        };
-        let newest = states.last().expect("the first").0;
-        for id in IDS {
-            for seq in 0..=newest {
-                let end = states.iter().find(|(last, ..)| *last >= seq).expect("not after the newest");
-                prop_assert_eq!(read(id, CommitSeq::new(seq).into()), end.2.get(id).copied(), "{} at {}", id, seq);
-            }
-            for time_ms in 0..=now_ms {
-                let then = states.iter().rfind(|(_, time, _)| *time <= time_ms).expect("the first");
-                prop_assert_eq!(read(id, at(time_ms).into()), then.2.get(id).copied(), "{} at {} ms", id, time_ms);
-                let snapshot = store.snapshot_at(at(time_ms)).expect("snapshot");
-                prop_assert_eq!(snapshot.seq().get(), then.0);
-            }
-            let list = versions(&docs, id);
-            let expected = lists.remove(id).unwrap_or_default();
-            prop_assert_eq!(list.iter().map(|v| (v.etag, v.tombstone)).collect::<Vec<_>>(), expected);
-            for version in list {
-                let found = docs.get_as_of(id, version.etag).expect("get").map(|document| document.etag);
-                prop_assert_eq!(found, (!version.tombstone).then_some(version.etag));
-            }
-        }
-    }
 }

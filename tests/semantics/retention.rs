@@ -225,6 +225,33 @@ fn the_last_commit_keeps_its_place_though_it_is_a_tombstone() {
     assert_eq!(dropped(&timed), 1);
 }
 
+/// The newest commit at some time within the age is what a reader of that time finds. A tombstone that was dropped too
+/// soon once had such readers refused.
+#[test]
+fn every_state_within_the_age_can_be_read() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    docs.set_retention(seconds(10)).expect("set");
+    docs.put("kept", "1", Precondition::Any).expect("put");
+    docs.put("a", "1", Precondition::Any).expect("put");
+    docs.delete("a", Precondition::Any).expect("delete");
+    timed.clock.set(20_000);
+    docs.put("b", "1", Precondition::Any).expect("put");
+    assert_eq!(dropped(&timed), 1, "what was deleted, and not yet the tombstone");
+    let at = UNIX_EPOCH + Duration::from_secs(15);
+    assert!(docs.get_as_of("a", at).expect("within the age").is_none());
+    let then = timed.fixture.store.snapshot_at(at).expect("within the age");
+    assert_eq!(then.scan(&docs, &ScanRange::all()).expect("scan").count(), 1);
+    drop((then, docs));
+    // Remembered after a reopen, too.
+    let timed = timed.reopen();
+    assert_eq!(dropped(&timed), 0);
+    timed.clock.set(29_999);
+    assert_eq!(dropped(&timed), 0);
+    timed.clock.set(30_000);
+    assert_eq!(dropped(&timed), 1);
+}
+
 /// A document once came back from its delete: its tombstone was dropped while a snapshot held an older version, in the
 /// pass over the feed that followed a change of the policy.
 #[test]
