@@ -235,7 +235,7 @@ impl Core {
         for submission in group {
             results.push(match &submission.work {
                 Work::Writes(writes, reads) => {
-                    let valid = reads.as_ref().map_or(Ok(()), |reads| validator.check(reads));
+                    let valid = reads.as_ref().map_or(Ok(()), |reads| validator.check(reads, submission.place));
                     if valid.is_ok() && !writes.is_empty() {
                         let place = submission.place;
                         self.encode(&mut rows, writes, place);

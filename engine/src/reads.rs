@@ -54,7 +54,17 @@ pub(crate) struct Reads {
     valid_to: CommitSeq,
     /// Ascending, with no overlap.
     ranges: Vec<PrefixRange>,
+    /// Of the documents that were there, the first to expire.
+    expiring: Option<Expiring>,
     collections: BTreeMap<CollectionNumber, Arc<CollectionState>>,
+}
+
+/// A document that was read, and when it expires.
+pub(crate) struct Expiring {
+    pub(crate) ms: u64,
+    pub(crate) collection: String,
+    pub(crate) id: Bytes,
+    pub(crate) etag: Etag,
 }
 
 impl Reads {
@@ -65,7 +75,25 @@ impl Reads {
         collections: BTreeMap<CollectionNumber, Arc<CollectionState>>,
     ) -> Reads {
         let lifetimes = lifetimes.clone();
-        Reads { snapshot, time_ms, lifetimes, valid_to: snapshot, ranges: merge(ranges), collections }
+        Reads { snapshot, time_ms, lifetimes, valid_to: snapshot, ranges: merge(ranges), expiring: None, collections }
+    }
+
+    pub(crate) fn with_expiring(self, expiring: Option<Expiring>) -> Reads {
+        Reads { expiring, ..self }
+    }
+
+    /// Refuses when a document that was read as present has expired by `time_ms`.
+    fn check_expiry(&self, time_ms: u64) -> Result<()> {
+        match &self.expiring {
+            Some(expiring) if expiring.ms <= time_ms => Err(Error::Conflict(Box::new(Conflict {
+                position: 0,
+                collection: expiring.collection.clone(),
+                id: expiring.id.clone(),
+                expected: Precondition::Match(expiring.etag),
+                current: None,
+            }))),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -194,7 +222,9 @@ impl<'a> Validator<'a> {
 
     /// Refuses when anything of `reads` was changed by an earlier commit or an earlier batch of this group, or when a
     /// collection it was read from is gone.
-    pub(crate) fn check(&mut self, reads: &Reads) -> Result<()> {
+    pub(crate) fn check(&mut self, reads: &Reads, place: Place) -> Result<()> {
+        // Others may have seen it absent since, and have committed before this.
+        reads.check_expiry(place.time_ms)?;
         // One that ends with this group ends after everything else in it: see `Core::commit_drop`.
         reads.collections.values().try_for_each(|collection| collection.check_live())?;
         let Some(recent) = &mut self.recent else {

@@ -16,10 +16,11 @@ use crate::collection::{Collection, CollectionState};
 use crate::document::{Document, Written};
 use crate::encoding::{self, CollectionNumber};
 use crate::error::{Conflict, Error, Result};
-use crate::reads::{PrefixRange, Reads};
+use crate::reads::{Expiring, PrefixRange, Reads};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
+use crate::ttl::TtlRecord;
 use crate::watermark::PinKind;
 use crate::{CommitSeq, Etag, Precondition, PutOptions};
 
@@ -95,8 +96,22 @@ struct ReadSet {
     documents: BTreeMap<Vec<u8>, Option<Etag>>,
     ranges: Vec<PrefixRange>,
     collections: BTreeMap<CollectionNumber, Arc<CollectionState>>,
+    /// Of the documents that were there, the first to expire.
+    expiring: Option<Expiring>,
     /// Ids in `documents`, and of the bounds of ranges.
     bytes: usize,
+}
+
+impl ReadSet {
+    /// Takes note of when a document that was read expires, if it ever does.
+    fn note_expiry(&mut self, ttl: TtlRecord, collection: &str, id: &[u8], document: &Document) {
+        let own_ms = document.ttl.to_header().unwrap_or_default();
+        let Some(ms) = ttl.end_ms(document.time_ms, own_ms) else { return };
+        if self.expiring.as_ref().is_none_or(|first| ms < first.ms) {
+            let (collection, id) = (collection.to_owned(), Bytes::copy_from_slice(id));
+            self.expiring = Some(Expiring { ms, collection, id, etag: document.etag });
+        }
+    }
 }
 
 /// What is to become of a document. The last write to it wins.
@@ -187,7 +202,8 @@ impl Transaction {
             base: Some(base.peekable()),
             own: OwnWrites { range: own, reverse }.peekable(),
             index,
-            number: state.number,
+            collection: Arc::clone(state),
+            ttl: self.snapshot.lifetime(collection).ttl,
             reverse,
             bound: if reverse { start } else { end },
         })
@@ -254,7 +270,8 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when something that was read has changed since the snapshot, with the document that did;
+    /// [`Error::Conflict`] when something that was read has changed or expired since the snapshot, with the document
+    /// that did;
     /// [`Error::Invalid`] when a collection that was read or written was dropped; otherwise as
     /// [`WriteBatch::commit`](crate::WriteBatch::commit).
     pub fn commit(self) -> Result<Committed> {
@@ -263,7 +280,7 @@ impl Transaction {
         if writes.is_empty() {
             return Ok(Committed { seq: snapshot.seq(), writes: Vec::new() });
         }
-        let ReadSet { mut documents, mut ranges, collections, .. } = reads.into_inner();
+        let ReadSet { mut documents, mut ranges, collections, expiring, .. } = reads.into_inner();
         let mut writes: Vec<(Vec<u8>, PendingWrite)> = writes.into_iter().collect();
         writes.sort_unstable_by_key(|(_, write)| write.order);
         let mut operations = Vec::with_capacity(writes.len());
@@ -291,7 +308,8 @@ impl Transaction {
             return Ok(Committed { seq: snapshot.seq(), writes: Vec::new() });
         }
         ranges.extend(documents.into_keys().map(|prefix| (prefix.clone(), encoding::after_document(prefix))));
-        let mut reads = Reads::new(snapshot.seq(), snapshot.judgement(), ranges, collections);
+        let reads = Reads::new(snapshot.seq(), snapshot.judgement(), ranges, collections);
+        let mut reads = reads.with_expiring(expiring);
         let reads = if reads.is_empty() {
             None
         } else {
@@ -327,6 +345,9 @@ impl Transaction {
         }
         let found = self.snapshot.get(collection, id)?;
         if is_new {
+            if let Some(document) = &found {
+                reads.note_expiry(self.snapshot.lifetime(collection).ttl, &state.name, id, document);
+            }
             reads.bytes += id.len();
             reads.documents.insert(prefix, found.as_ref().map(|document| document.etag));
             reads.collections.entry(state.number).or_insert_with(|| Arc::clone(state));
@@ -464,7 +485,8 @@ pub struct TransactionScan<'a> {
     own: Peekable<OwnWrites<'a>>,
     /// Which of the transaction's ranges this is.
     index: usize,
-    number: CollectionNumber,
+    collection: Arc<CollectionState>,
+    ttl: TtlRecord,
     reverse: bool,
     /// Where the range ends; on the way back, where it starts.
     bound: Vec<u8>,
@@ -488,7 +510,7 @@ impl<'a> Iterator for OwnWrites<'a> {
 impl TransactionScan<'_> {
     /// Takes note that everything up to this document was read, or up to the bound.
     fn has_read_to(&mut self, last: Option<&[u8]>) {
-        let last = last.map(|id| encoding::document_prefix(self.number, id));
+        let last = last.map(|id| encoding::document_prefix(self.collection.number, id));
         let range = &mut self.txn.reads.borrow_mut().ranges[self.index];
         match (self.reverse, last) {
             (false, Some(prefix)) => range.1 = encoding::after_document(prefix),
@@ -515,7 +537,11 @@ impl TransactionScan<'_> {
                 Some(stored) => own.id <= stored,
             };
             let Some(own) = self.own.next_if(comes_first) else {
-                return base.next().transpose();
+                let next = base.next().transpose()?;
+                if let Some((id, document)) = &next {
+                    self.txn.reads.borrow_mut().note_expiry(self.ttl, &self.collection.name, id, document);
+                }
+                return Ok(next);
             };
             if stored == Some(&own.id) {
                 base.next();

@@ -136,13 +136,20 @@ impl TtlRecord {
 
     /// When a version expires, in milliseconds since the Unix epoch: from that millisecond on it is gone. `None`: never.
     pub(crate) fn expires_ms(self, version: &VersionHeader) -> Option<u64> {
-        let ttl_ms = match (version.kind, self, version.ttl_ms) {
-            (VersionKind::Tombstone, ..) | (_, TtlRecord::Off, _) | (_, _, Some(NEVER_MS)) => return None,
-            (_, _, Some(own)) => own,
-            (_, TtlRecord::Documents, None) => return None,
-            (_, TtlRecord::After(default), None) => default,
+        match version.kind {
+            VersionKind::Tombstone => None,
+            VersionKind::Document => self.end_ms(version.time_ms, version.ttl_ms),
+        }
+    }
+
+    /// When a document expires that was written at `time_ms`, with a time to live of its own or without.
+    pub(crate) fn end_ms(self, time_ms: u64, own_ms: Option<u64>) -> Option<u64> {
+        let ttl_ms = match (self, own_ms) {
+            (TtlRecord::Off, _) | (_, Some(NEVER_MS)) | (TtlRecord::Documents, None) => return None,
+            (_, Some(own_ms)) => own_ms,
+            (TtlRecord::After(default_ms), None) => default_ms,
         };
-        Some(version.time_ms.saturating_add(ttl_ms))
+        Some(time_ms.saturating_add(ttl_ms))
     }
 
     pub(crate) fn is_expired(self, version: &VersionHeader, now_ms: impl FnOnce() -> u64) -> bool {

@@ -414,3 +414,36 @@ fn a_description_that_is_refused_undoes_its_batch() {
     assert!(matches!(batch.commit(), Err(Error::Aborted { position: 1 })));
     assert_eq!((text(&docs, "a"), text(&docs, "about")), (None, None));
 }
+
+/// A document that a transaction has read as present expires, somebody sees that and commits, and then comes the
+/// transaction: there is no order in which both are right.
+#[test]
+fn a_transaction_that_read_what_has_expired_since_is_refused() {
+    let timed = Timed::new();
+    let (store, docs) = (&timed.fixture.store, timed.fixture.collection("docs"));
+    let read = |how: &str, transaction: &Transaction| match how {
+        "get" => assert!(transaction.get(&docs, "lease").expect("get").is_some()),
+        _ => assert_eq!(transaction.scan(&docs, &ScanRange::prefix("l")).expect("scan").count(), 1),
+    };
+    for how in ["get", "scan"] {
+        for (later, committed) in [(99, true), (100, false)] {
+            let etag = docs.put_with("lease", "x", Precondition::Any, ttl(100)).expect("put").etag;
+            let mut transaction = store.begin();
+            read(how, &transaction);
+            transaction.put(&docs, "by holder", "x", Precondition::Any).expect("put");
+            timed.clock.advance(later);
+            let mut batch = store.batch();
+            batch.check(&docs, "lease", Precondition::Absent).put(&docs, "by other", "x", Precondition::Any);
+            assert_eq!(batch.commit().is_ok(), !committed);
+            match transaction.commit() {
+                Ok(_) => assert!(committed, "{how}: both have the lease"),
+                Err(Error::Conflict(conflict)) => {
+                    assert!(!committed);
+                    assert_eq!((&conflict.id[..], conflict.current), (&b"lease"[..], None));
+                    assert_eq!(conflict.expected, Precondition::Match(etag));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
