@@ -92,6 +92,7 @@ async fn main() -> ExitCode {
                 null_missing_and_text_partition_keys_differ,
                 pages_hold_every_item_once,
                 queries_take_parameters,
+                queries_merge_partition_key_ranges,
                 the_change_feed_tells_each_changed_item_once,
                 a_batch_is_applied_whole,
                 a_failed_batch_writes_nothing,
