@@ -57,7 +57,7 @@ use crate::collection::CollectionState;
 use crate::document::Written;
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionKind};
 use crate::error::Result;
-use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update};
+use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, put_expiries_first, refuse_in_update};
 use crate::pending::Head;
 use crate::queue::{Basis, Place, Submission, Ticket, Wait, Work};
 use crate::reads::{Reads, Validator};
@@ -96,6 +96,7 @@ impl Core {
             drop(guards);
             return self.wait_for(basis).and(Err(error));
         }
+        put_expiries_first(&mut writes);
         let receipts: Vec<Receipt> = writes.iter().map(JudgedWrite::receipt).collect();
         let ticket = self.enqueue(Work::Writes(Arc::new(writes), reads), basis.generation, Wait::Blocking)?;
         let place = ticket.place;
@@ -116,6 +117,7 @@ impl Core {
         if writes.is_empty() {
             return Ok(Judged::Answer(basis, Ok(vec![None; count])));
         }
+        put_expiries_first(&mut writes);
         let receipts: Vec<Receipt> = writes.iter().map(JudgedWrite::receipt).collect();
         let writes = Arc::new(writes);
         let ticket = self.enqueue(Work::Writes(Arc::clone(&writes), None), basis.generation, wait)?;

@@ -129,6 +129,31 @@ impl Origin {
     }
 }
 
+/// Puts the expiries that writes of a batch found before all of its writes. So the sequences of two writes of a batch lie
+/// as far apart as the writes that were asked for between them say, and a document that is written last in a batch can
+/// name the others by their distance.
+pub(crate) fn put_expiries_first(writes: &mut [JudgedWrite]) {
+    let is_expiry = |write: &JudgedWrite| write.position.is_none();
+    let expiries = writes.iter().filter(|write| is_expiry(write)).count();
+    if expiries == 0 {
+        return;
+    }
+    let (mut expiry, mut other) = (0..expiries, expiries..);
+    let place = |write| if is_expiry(write) { expiry.next() } else { other.next() };
+    let places: Vec<Option<usize>> = writes.iter().map(place).collect();
+    let moved = |origin| match origin {
+        Origin::Batch(index) => Origin::Batch(places.get(index).copied().flatten().unwrap_or(index)),
+        stored => stored,
+    };
+    for write in writes.iter_mut() {
+        write.previous = moved(write.previous);
+        write.replaced = write.replaced.map(moved);
+        write.created = write.created.map(moved);
+    }
+    // Stable, so that each kind stays in its order.
+    writes.sort_by_key(|write| !is_expiry(write));
+}
+
 thread_local! {
     /// Whether this thread runs an update closure, and so holds stripes that a write of its own would wait for.
     pub(crate) static IN_UPDATE: Cell<bool> = const { Cell::new(false) };

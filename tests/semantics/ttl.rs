@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use etagdb::{
-    Change, Collection, CollectionTtl, CommitSeq, DocumentTtl, Error, Precondition, PutOptions, Retention, ScanRange,
+    Change, ChangeKind, Collection, CollectionTtl, CommitSeq, DocumentTtl, Error, Precondition, PutOptions, Retention,
+    ScanRange,
 };
 
 use crate::{TestClock, Timed, text};
@@ -356,4 +357,40 @@ fn no_write_builds_on_a_document_that_somebody_saw_expired() {
             assert!(!builds, "commit {seq} built on a document that was seen to be gone at {seen}");
         }
     }
+}
+
+/// The distance between two writes of a batch says how many were asked for between them, whatever expired meanwhile.
+#[test]
+fn expiries_that_a_batch_finds_come_before_all_its_writes() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    for id in ["b", "d"] {
+        docs.put_with(id, "old", Precondition::Absent, ttl(500)).expect("put");
+    }
+    timed.clock.set(2_000);
+    let start = timed.fixture.store.last_commit();
+    let mut batch = timed.fixture.store.batch();
+    for id in ["a", "b", "c", "d", "b"] {
+        batch.put(&docs, id, "new", Precondition::Any);
+    }
+    let written: Vec<_> = batch.commit().expect("commit").into_iter().map(|write| write.expect("written")).collect();
+    let seqs: Vec<u64> = written.iter().map(|write| write.seq.get() - start.get()).collect();
+    assert_eq!(seqs, [3, 4, 5, 6, 7]);
+    assert_eq!(written[4].replaced, Some(written[1].etag));
+    assert_eq!(written[4].created, written[1].seq);
+
+    let told = docs.changes(etagdb::FeedMode::All, start).expect("feed").read().expect("page").entries;
+    let told: Vec<_> = told.iter().map(|entry| (entry.kind, String::from_utf8_lossy(&entry.id).into_owned())).collect();
+    let expected = [
+        (ChangeKind::Expired, "b"),
+        (ChangeKind::Expired, "d"),
+        (ChangeKind::Created, "a"),
+        (ChangeKind::Created, "b"),
+        (ChangeKind::Created, "c"),
+        (ChangeKind::Created, "d"),
+        (ChangeKind::Replaced, "b"),
+    ];
+    assert_eq!(told, expected.map(|(kind, id)| (kind, id.to_owned())));
+    let report = timed.fixture.store.verify(|_| {}).expect("verify");
+    assert!(report.is_sound(), "{report:?}");
 }
