@@ -78,10 +78,10 @@ fn official_java_sdk_over_tls() {
 }
 
 /// What the Java program is built and run with.
-const JAVA: &[&str] = &["java", "javac", "keytool", "mvn"];
+pub(crate) const JAVA: &[&str] = &["java", "javac", "keytool", "mvn"];
 
 /// Runs a test if the machine has these programs, and says so if it has not.
-fn where_there_is(language: &str, tools: &[&str], test: impl FnOnce()) {
+pub(crate) fn where_there_is(language: &str, tools: &[&str], test: impl FnOnce()) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &&str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
     match tools.iter().find(|tool| !is_there(tool)) {

@@ -288,3 +288,19 @@ fn the_policy_is_checked_and_cannot_change() {
     client.post("/dbs/d/colls", &[], &definition()).expect_status(201);
     client.create(&item("b", "x")).expect_status(201);
 }
+
+/// An expiry that a write finds is a commit of the same batch, and takes a sequence between the others.
+#[test]
+fn a_write_that_is_told_again_names_its_version_although_something_had_expired() {
+    let clock = Clock::new();
+    let host = Host::timed(clock.clone());
+    let mut client = container(&host);
+    let mut short = item("a", "x");
+    short["ttl"] = json!(10);
+    client.create(&short).expect_status(201);
+    clock.pass(10);
+    let key = ("idempotency-key", "k1");
+    let first = client.post(ITEMS, &[KEY, key], &item("b", "x")).expect_status(201);
+    let again = client.post(ITEMS, &[KEY, key], &item("b", "x")).expect_status(201);
+    assert_eq!((first.etag(), first.text()), (again.etag(), again.text()));
+}

@@ -110,13 +110,13 @@ go() {
 
 java() {
   local dir=$cache/java source=$here/java stamp
-  stamp="$(hash_of "$source/pom.xml" "$source/Sdk.java") $(command javac -version 2>&1)"
+  stamp="$(hash_of "$source/pom.xml" "$source/Sdk.java" "$source/Conformance.java") $(command javac -version 2>&1)"
   if ! fresh "$dir" "$stamp"; then
     say "installing the Java SDK"
     rm -rf "$dir"
     mkdir -p "$dir/classes"
     mvn -q -B -f "$source/pom.xml" dependency:copy-dependencies -DoutputDirectory="$dir/lib" >&2
-    javac -cp "$dir/lib/*" -d "$dir/classes" "$source/Sdk.java" >&2
+    javac -cp "$dir/lib/*" -d "$dir/classes" "$source/Sdk.java" "$source/Conformance.java" >&2
     # Java trusts what is in a store of its own kind. The SDK takes clear text only when told to by this property.
     cat >"$dir/sdk-java" <<'EOF'
 #!/usr/bin/env bash
@@ -130,7 +130,7 @@ if [ -n "${SSL_CERT_FILE:-}" ]; then
     grep -v 'was added' || true
   options+=("-Djavax.net.ssl.trustStore=$trusted/store" -Djavax.net.ssl.trustStorePassword=changeit)
 fi
-java "${options[@]}" -cp "$dir/classes:$dir/lib/*" Sdk "$@"
+java "${options[@]}" -cp "$dir/classes:$dir/lib/*" "${SDK_PROGRAM:-Sdk}" "$@"
 EOF
     chmod +x "$dir/sdk-java"
     echo "$stamp" >"$dir/stamp"

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etagdb::{
     Change, Collection, CollectionTtl, CommitSeq, DocumentTtl, Error, Precondition, PutOptions, Retention, ScanRange,
+    Transaction,
 };
 
 use crate::{TestClock, Timed, text};

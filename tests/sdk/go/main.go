@@ -2,6 +2,8 @@
 //
 // usage: sdk-go ENDPOINT [KEY]      (or the environment: COSMOS_ENDPOINT, COSMOS_KEY)
 //
+//	sdk-go ENDPOINT KEY conformance      prints the cells of CONFORMANCE.md instead
+//
 // Every check makes its own items, so that one failure explains one thing. The program prints one line a check and a
 // summary, and exits 1 unless every check passed. The programs beside it make the same checks, and more, in the other
 // languages; here is what the SDK offers of create, read, 304, replace, stale etags, upsert, delete, patch, batch, query.
@@ -289,6 +291,10 @@ func main() {
 		}
 	}
 	connected := run("connect", nil, func(*scene) { s = connect(endpoint, argument(2, "COSMOS_KEY", emulatorKey)) })
+	if connected && len(os.Args) > 3 && os.Args[3] == "conformance" {
+		conformance(s)
+		return
+	}
 	count(connected)
 	if connected {
 		count(run("create_and_read", s, createAndRead))
