@@ -9,6 +9,7 @@ use std::time::Duration;
 use etagdb::{Document, ScanRange, Snapshot};
 use serde_json::Value;
 
+use crate::abandoned;
 use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
@@ -184,10 +185,16 @@ impl Run<'_> {
     }
 }
 
-/// Ends a query that takes too long.
+/// Ends a query that takes too long, or that nobody waits for any more.
 fn in_time(figures: &Figures) -> Result<(), ApiError> {
     let passed = figures.documents + figures.entries;
-    if passed.is_multiple_of(DOCUMENTS_PER_LOOK) && figures.elapsed() > GATHER_TIME_MAX {
+    if !passed.is_multiple_of(DOCUMENTS_PER_LOOK) {
+        return Ok(());
+    }
+    if abandoned::is_abandoned() {
+        return Err(ApiError::new(Kind::RequestTimeout, "The client went away."));
+    }
+    if figures.elapsed() > GATHER_TIME_MAX {
         return Err(ApiError::new(
             Kind::RequestTimeout,
             format!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
-use etagdb::{ScanRange, Store};
+use etagdb::{Durability, Options, ScanRange};
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn definition(id: &str, policy: &Value) -> Vec<u8> {
 impl Fixture {
     fn new() -> Fixture {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(dir.path().join("store")).expect("opens");
+        let store = Options::default().durability(Durability::Buffered).open(dir.path().join("store")).expect("opens");
         let key = MasterKey::from_base64(MasterKey::EMULATOR).expect("a key");
         let service = Service::open(store, key, &crate::Config::default()).expect("a service");
         service.catalog.create_database("d".to_owned(), None).expect("a database");
@@ -306,6 +306,24 @@ fn the_first_few_by_an_index_are_all_that_is_read() {
         let read = metrics.split(';').find_map(|pair| pair.strip_prefix("retrievedDocumentCount=")).expect("a count");
         assert!((5..=6).contains(&read.parse::<u64>().expect("a number")), "{text}: {metrics}");
     }
+}
+
+#[test]
+fn a_query_that_nobody_waits_for_ends() {
+    let fixture = Fixture::new();
+    fixture.make("c", &plain());
+    for number in 0..300 {
+        fixture.write("c", &item(number, None, None), false);
+    }
+    let container = fixture.container("c");
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ms-documentdb-query-enablecrosspartition", HeaderValue::from_static("true"));
+    let body = json!({"query": "SELECT VALUE COUNT(1) FROM c WHERE c.z = 1"}).to_string();
+    let ask = || query_route::items(&fixture.service, &container, Headers(&headers), body.as_bytes());
+    let (interest, work) = crate::abandoned::link();
+    work.clone().run(ask).expect("it is waited for");
+    drop(interest);
+    assert_eq!(work.run(ask).expect_err("nobody waits").message, "The client went away.");
 }
 
 #[test]
