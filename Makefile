@@ -6,7 +6,7 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk bench
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -40,6 +40,9 @@ examples: unit
 	@for example in inventory bank job_queue audit; do \
 	  echo "example $$example"; $(CARGO) run --release --locked --quiet --example $$example || exit 1; \
 	done
+
+conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
+	ETAGDB_UPDATE=1 ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace --test protocol conformance
 
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null

@@ -120,6 +120,10 @@ fn prepare<'a>(
             Ok(operation)
         }
         BatchAction::Read { id } => address(&id, Action::Read { if_none_match }),
+        BatchAction::Check { id } => {
+            let if_none_match = condition(operation.if_none_match.as_deref());
+            address(&id, Action::Check { if_match, if_none_match })
+        }
         BatchAction::Delete { id } => address(&id, Action::Delete { if_match }),
         BatchAction::Patch { id, body } => {
             let patch =

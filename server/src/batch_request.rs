@@ -68,6 +68,12 @@ pub(crate) enum BatchAction {
         /// The item's id.
         id: String,
     },
+    /// Looks whether `ifMatch` or `ifNoneMatch` holds, and ends the batch if it does not. Not of the service: SDKs have no
+    /// call for it.
+    Check {
+        /// The id of the item that is or is not to be there.
+        id: String,
+    },
     /// Changes parts of an item.
     Patch {
         /// The item's id.
@@ -151,9 +157,13 @@ impl BatchOperation {
             "Read" => BatchAction::Read { id: id()? },
             "Delete" => BatchAction::Delete { id: id()? },
             "Patch" => BatchAction::Patch { id: id()?, body: body()? },
+            "Check" if if_match.is_none() && if_none_match.is_none() => {
+                return Err("`Check` needs an `ifMatch` or an `ifNoneMatch`".to_owned());
+            }
+            "Check" => BatchAction::Check { id: id()? },
             other => {
                 return Err(format!(
-                    "operation type `{other}` is not supported, only `Create`, `Upsert`, `Replace`, `Read`, `Delete` and `Patch`"
+                    "operation type `{other}` is not supported, only `Create`, `Upsert`, `Replace`, `Read`, `Delete`, `Patch` and `Check`"
                 ));
             }
         };

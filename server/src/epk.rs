@@ -72,20 +72,17 @@ pub(crate) fn write_hierarchical(components: &[Component], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the effective partition key that lies at `index` of `count` equal parts of what V1 hashes to.
+/// Appends the effective partition key that lies at `index` of `count` equal parts of what V1 hashes to; `index` is below
+/// `count`.
 pub(crate) fn write_v1_share(index: u32, count: u32, out: &mut Vec<u8>) {
-    let share = u64::from(u32::MAX) * u64::from(index) / u64::from(count.max(1));
-    // A share is below the whole, which is a u32.
-    write_v1_number(share as f64, out);
+    let share = u32::MAX / count.max(1) * index;
+    write_v1_number(f64::from(share), out);
 }
 
 /// Appends the effective partition key that lies at `index` of `count` equal parts of what V2 hashes to, and of what the
 /// first component of a hierarchical key does.
 pub(crate) fn write_v2_share(index: u32, count: u32, out: &mut Vec<u8>) {
-    let count = u128::from(count.max(1));
-    // Dividing first keeps the product within 128 bits.
-    let (quotient, rest) = (V2_MAX / count, V2_MAX % count);
-    let share = quotient * u128::from(index) + rest * u128::from(index) / count;
+    let share = V2_MAX / u128::from(count.max(1)) * u128::from(index);
     out.extend_from_slice(&share.to_be_bytes());
 }
 

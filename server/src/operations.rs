@@ -58,6 +58,11 @@ pub(crate) enum Action<'a> {
     Delete {
         if_match: Condition,
     },
+    /// Asks for nothing but that the conditions hold; an absent item meets the second and not the first.
+    Check {
+        if_match: Condition,
+        if_none_match: Condition,
+    },
     /// `apply` makes the new body of the version it is shown, or says why not.
     Patch {
         if_match: Condition,
@@ -73,15 +78,27 @@ pub(crate) enum Action<'a> {
 impl<'a> Action<'a> {
     /// The same under these conditions instead of its own.
     pub(crate) fn strictly(mut self, conditions: Conditions) -> Action<'a> {
+        if matches!(self, Action::Check { .. }) {
+            return self;
+        }
         match &mut self {
             Action::Upsert { if_match: own, .. }
             | Action::Replace { if_match: own, .. }
             | Action::Delete { if_match: own }
             | Action::Patch { if_match: own, .. }
             | Action::Read { if_none_match: own } => *own = Condition::None,
-            Action::Create { .. } | Action::Strict { .. } => {}
+            Action::Create { .. } | Action::Check { .. } | Action::Strict { .. } => {}
         }
         Action::Strict { conditions, action: Box::new(self) }
+    }
+
+    /// The storage key of a replacement that has another than the item it replaces.
+    fn new_key(&self) -> Option<&[u8]> {
+        match self {
+            Action::Replace { moved_to, .. } => moved_to.as_deref(),
+            Action::Strict { action, .. } => action.new_key(),
+            _ => None,
+        }
     }
 
     /// Where a replacement's new storage key is.
@@ -122,11 +139,7 @@ pub(crate) struct Operation<'a> {
 impl Operation<'_> {
     /// The storage keys that it may write: the item's own, and the one it is to have afterwards, if that is another.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        let moved_to = match &self.action {
-            Action::Replace { moved_to, .. } => moved_to.as_deref(),
-            _ => None,
-        };
-        std::iter::once(self.key.as_slice()).chain(moved_to)
+        std::iter::once(self.key.as_slice()).chain(self.action.new_key())
     }
 }
 
@@ -135,7 +148,7 @@ impl Operation<'_> {
 pub(crate) enum Outcome {
     /// 200 or 201, with the version read or written.
     Item(StatusCode, Version),
-    /// 204: deleted.
+    /// 204: deleted, or a check whose conditions hold.
     Deleted,
     /// 304: the version read is the one the client has.
     NotModified(Etag, CommitSeq),
@@ -170,6 +183,8 @@ pub(crate) enum Mode {
 pub(crate) enum Verdict {
     Put(StatusCode, NewBody),
     Delete,
+    /// A check found its conditions met.
+    Held,
     Read,
     NotModified,
 }
@@ -198,6 +213,17 @@ pub(crate) fn judge(
         (Action::Strict { action, .. }, current) => judge(*action, created, current),
         (Action::Create { body } | Action::Upsert { body, .. }, None) => Ok(Verdict::Put(StatusCode::CREATED, body)),
         (Action::Create { .. }, Some(current)) => Err(ApiError::conflict(Some(current.etag)).showing(current)),
+        (Action::Check { if_match, if_none_match }, current) => {
+            let holds = match current {
+                Some(current) => hold(if_match, current).is_ok() && !if_none_match.names(current.etag),
+                None => if_match == Condition::None,
+            };
+            match current {
+                _ if holds => Ok(Verdict::Held),
+                Some(current) => Err(ApiError::precondition(Some(current.etag)).showing(current)),
+                None => Err(ApiError::precondition(None)),
+            }
+        }
         (_, None) => Err(ApiError::not_found("Entity with the specified id does not exist in the system.")),
         (Action::Upsert { body, if_match } | Action::Replace { body, if_match, .. }, Some(current)) => {
             hold(if_match, current)?;
@@ -436,6 +462,10 @@ fn add<'a>(
                 Ok(Change::Keep)
             }
             (Ok(Verdict::Put(status, body)), _) => Ok(progress.wrote(index, own_key, status, body, at)),
+            (Ok(Verdict::Held), _) => {
+                progress.slots[index] = Slot::Deleted;
+                Ok(Change::Keep)
+            }
             (Ok(Verdict::Delete), _) => {
                 progress.slots[index] = Slot::Deleted;
                 Ok(Change::Delete)
@@ -571,7 +601,7 @@ mod tests {
         [None, Some(version(7))].map(|current| {
             conditions.map(|condition| match judge(action(condition), None, current.as_ref()) {
                 Ok(Verdict::Put(status, _)) => status.as_u16(),
-                Ok(Verdict::Delete) => 204,
+                Ok(Verdict::Delete | Verdict::Held) => 204,
                 Ok(Verdict::Read) => 200,
                 Ok(Verdict::NotModified) => 304,
                 Err(error) => error.kind.status().as_u16(),
@@ -590,6 +620,10 @@ mod tests {
         assert_eq!(replace, [[404; 4], [200, 200, 200, 412]]);
         let delete = statuses(|if_match| Action::Delete { if_match });
         assert_eq!(delete, [[404; 4], [204, 204, 204, 412]]);
+        let check = statuses(|if_match| Action::Check { if_match, if_none_match: Condition::None });
+        assert_eq!(check, [[204, 412, 412, 412], [204, 204, 204, 412]]);
+        let check_not = statuses(|if_none_match| Action::Check { if_match: Condition::None, if_none_match });
+        assert_eq!(check_not, [[204; 4], [204, 412, 412, 204]]);
         let read = statuses(|if_none_match| Action::Read { if_none_match });
         assert_eq!(read, [[404; 4], [200, 304, 304, 200]]);
         let patch = statuses(|if_match| Action::Patch { if_match, apply: Rc::new(|_| Ok(NewBody::default())) });

@@ -22,6 +22,7 @@ use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
+use crate::tls::Tls;
 use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
@@ -144,6 +145,8 @@ pub(crate) struct Service {
     key: MasterKey,
     /// How clients reach this server: `http` or `https`.
     scheme: &'static str,
+    /// Whether who calls this server `localhost` is told its address.
+    by_address: bool,
     /// Whether conditions are those of RFC 9110.
     pub(crate) strict: bool,
     /// Whether `/metrics` is answered without a signature.
@@ -159,7 +162,18 @@ impl Service {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let open_metrics = config.listen.ip().is_loopback();
         let strict = config.strict;
-        Ok(Service { store, catalog, idempotency, key, scheme, strict, open_metrics, answers: Default::default() })
+        let by_address = config.listen.is_ipv4() && matches!(config.tls, None | Some(Tls::SelfSigned { .. }));
+        Ok(Service {
+            store,
+            catalog,
+            idempotency,
+            key,
+            scheme,
+            by_address,
+            strict,
+            open_metrics,
+            answers: Default::default(),
+        })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
@@ -253,6 +267,14 @@ impl Service {
             Route::Account => match *method {
                 Method::GET => {
                     let authority = headers::authority(parts).unwrap_or("localhost");
+                    // `localhost` is more than one address, and this server listens on one of them. A certificate of
+                    // somebody's own may name `localhost` alone.
+                    let authority = match authority.strip_prefix("localhost") {
+                        Some(port) if self.by_address && (port.is_empty() || port.starts_with(':')) => {
+                            &format!("127.0.0.1{port}")
+                        }
+                        _ => authority,
+                    };
                     Ok(Reply::value(StatusCode::OK, &wire::account(self.scheme, authority)))
                 }
                 _ => Err(headers::wrong_method(method, "GET")),

@@ -205,7 +205,7 @@ impl State<'_> {
         let body = match operations::judge(operation.action.clone(), operation.created, current.as_ref()) {
             Ok(Verdict::Put(_, body)) => Some(body),
             Ok(Verdict::Delete) => None,
-            Ok(Verdict::Read) => return Ok((plan, false)),
+            Ok(Verdict::Read | Verdict::Held) => return Ok((plan, false)),
             Ok(Verdict::NotModified) | Err(_) => return Ok((plan, true)),
         };
         // A replacement under another id that is taken.

@@ -115,6 +115,25 @@ fn the_account_points_back_at_the_host_that_was_asked() {
 }
 
 #[test]
+fn who_says_localhost_is_told_the_address() {
+    let host = Host::start();
+    let mut client = host.connect();
+    for (said, told) in [
+        ("localhost:8123", "http://127.0.0.1:8123/"),
+        ("localhost", "http://127.0.0.1/"),
+        ("localhost.example:8123", "http://localhost.example:8123/"),
+        ("127.0.0.1:8123", "http://127.0.0.1:8123/"),
+    ] {
+        let request = client.request("GET", "/", &[], b"");
+        let request =
+            String::from_utf8(request).expect("text").replacen("host: 127.0.0.1", &format!("host: {said}"), 1);
+        client.raw(request.as_bytes());
+        let account = client.answer("GET").expect_status(200).json();
+        assert_eq!(account["writableLocations"][0]["databaseAccountEndpoint"], told);
+    }
+}
+
+#[test]
 fn a_request_has_one_host() {
     let host = Host::start();
     let mut client = host.connect();

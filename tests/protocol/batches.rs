@@ -168,3 +168,45 @@ fn all_items_of_a_partition_key_can_be_deleted() {
     assert_eq!(listed["Documents"][0]["pk"], "q");
     client.post(path, &[], &json!(null)).expect_error(400, "BadRequest", "PartitionKey");
 }
+
+#[test]
+fn a_check_writes_nothing_and_ends_a_batch_whose_premise_is_gone() {
+    let host = Host::start();
+    let mut client = host.with_container();
+    let batch = ("x-ms-cosmos-is-batch-request", "True");
+    let mut send = |operations: Value| {
+        let answer = client.post(ITEMS, &[KEY, batch], &operations);
+        let results = answer.json();
+        let results = results.as_array().unwrap_or_else(|| panic!("{results}"));
+        let statuses: Vec<_> = results.iter().map(|result| result["statusCode"].clone()).collect();
+        (statuses, results.iter().map(|result| result["eTag"].clone()).collect::<Vec<_>>())
+    };
+    let check = |id: &str, name: &str, etag: &Value| json!({"operationType": "Check", "id": id, name: etag});
+    let create = |id: &str| json!({"operationType": "Create", "resourceBody": {"id": id, "pk": "p"}});
+    let any = json!("*");
+
+    let (statuses, etags) = send(json!([check("a", "ifNoneMatch", &any), create("a"), check("a", "ifMatch", &any)]));
+    assert_eq!(statuses, [204, 201, 204]);
+    let etag = &etags[1];
+    let (statuses, _) = send(json!([check("a", "ifMatch", etag), create("b")]));
+    assert_eq!(statuses, [204, 201]);
+    let stale = json!("\"another\"");
+    for (premise, current) in [
+        (check("a", "ifMatch", &stale), etag),
+        (check("a", "ifNoneMatch", etag), etag),
+        (check("a", "ifNoneMatch", &any), etag),
+        (check("none", "ifMatch", &any), &Value::Null),
+        (check("none", "ifMatch", etag), &Value::Null),
+    ] {
+        let (statuses, etags) = send(json!([create("c"), premise]));
+        assert_eq!(statuses, [424, 412], "{premise}");
+        assert_eq!(&etags[1], current, "a refusal names the version that is there");
+    }
+    assert_eq!(
+        send(json!([check("a", "ifNoneMatch", &stale), create("c")])).0,
+        [204, 201],
+        "nothing was written before"
+    );
+    let bare = json!([{"operationType": "Check", "id": "a"}]);
+    client.post(ITEMS, &[KEY, batch], &bare).expect_error(400, "BadRequest", "`Check` needs");
+}

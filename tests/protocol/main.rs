@@ -8,6 +8,7 @@ mod change_feed;
 mod chaos;
 mod conditions;
 mod conflicts;
+mod conformance;
 mod feeds;
 mod fuzz;
 mod idempotency;

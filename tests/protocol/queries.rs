@@ -18,7 +18,7 @@ fn spread(host: &Host) -> Client {
     let mut client = host.connect();
     client.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
     let definition = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
-    client.post("/dbs/d/colls", &[("x-ms-offer-throughput", "30000")], &definition).expect_status(201);
+    client.post("/dbs/d/colls", &[("x-ms-offer-throughput", "18000")], &definition).expect_status(201);
     for index in 0..20 {
         client
             .create(&json!({"id": format!("i{index:02}"), "pk": format!("p{index}"), "n": index % 5}))

@@ -1,8 +1,10 @@
 //! Microsoft's official SDKs, unmodified, against the built server. The checks themselves are programs in the SDKs' own
 //! languages, in `tests/sdk`; this file starts a server for each and judges how the program ended.
 //!
-//! Without Node, Python, or the means to install an SDK these tests fail: they never pass for lack of a tool.
+//! Without Node, Python, or the means to install an SDK these tests fail: they never pass for lack of a tool. Go and Java
+//! are the exception: where the machine has none, their tests say on standard error that they were skipped.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -49,6 +51,46 @@ fn throttled_sdks_try_again() {
     javascript(throttled(1));
     python(throttled(2));
     judge("rust", &mut Command::new(set_up("rust")), throttled(3));
+}
+
+#[test]
+fn official_go_sdk() {
+    where_there_is("go", &["go"], || judge("go", &mut Command::new(set_up("go")), Served::start()));
+}
+
+#[test]
+fn official_go_sdk_over_tls() {
+    where_there_is("go", &["go"], || {
+        judge("go", &mut Command::new(set_up("go")), Served::start_with(&["--tls", "self-signed"]));
+    });
+}
+
+#[test]
+fn official_java_sdk() {
+    where_there_is("java", JAVA, || judge("java", &mut Command::new(set_up("java")), Served::start()));
+}
+
+#[test]
+fn official_java_sdk_over_tls() {
+    where_there_is("java", JAVA, || {
+        judge("java", &mut Command::new(set_up("java")), Served::start_with(&["--tls", "self-signed"]));
+    });
+}
+
+/// What the Java program is built and run with.
+pub(crate) const JAVA: &[&str] = &["java", "javac", "keytool", "mvn"];
+
+/// Runs a test if the machine has these programs, and says so if it has not.
+pub(crate) fn where_there_is(language: &str, tools: &[&str], test: impl FnOnce()) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |tool: &&str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
+    match tools.iter().find(|tool| !is_there(tool)) {
+        None => test(),
+        // Written past the test harness, which shows what a test prints only when it fails.
+        Some(missing) => {
+            writeln!(std::io::stderr(), "SKIPPED: the {language} SDK was not tried: there is no `{missing}` here").ok();
+        }
+    }
 }
 
 fn javascript(server: Served) {

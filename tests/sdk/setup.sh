@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Makes ready what the SDK programs need, outside the source tree: node_modules, a Python environment, a compiled program.
 #
-# usage: tests/sdk/setup.sh [javascript|python|rust ...]      (default: all three)
+# usage: tests/sdk/setup.sh [javascript|python|rust|go|java ...]      (default: all whose tools are there)
+#
+# JavaScript, Python and Rust are needed by the tests. Go and Java are taken where the machine has their tools (`go`; a JDK
+# and `mvn`), and never installed.
 #
 # Everything lives in ${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk. A part is made again only when its lock file, its tool's
 # version or this script has changed, which its stamp tells. Versions come from the lock files alone. The last lines on
@@ -12,7 +15,21 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(javascript python rust)
+
+# True if the machine has what an optional part is built with.
+has_tools() {
+  case $1 in
+    go) type -P go >/dev/null ;;
+    java) type -P java javac keytool mvn >/dev/null ;;
+  esac
+}
+
+[ ${#parts[@]} -gt 0 ] || {
+  parts=(javascript python rust)
+  for optional in go java; do
+    if has_tools "$optional"; then parts+=("$optional"); else echo "sdk set-up: skipping $optional: no tools" >&2; fi
+  done
+}
 
 say() { echo "sdk set-up: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -85,6 +102,42 @@ rust() {
   echo "rust=$cache/rust/release/sdk-rust"
 }
 
+go() {
+  # go knows by itself what is up to date, and checks what it downloads against go.sum.
+  (cd "$here/go" && command go build -mod=readonly -o "$cache/go/sdk-go" .) >&2
+  echo "go=$cache/go/sdk-go"
+}
+
+java() {
+  local dir=$cache/java source=$here/java stamp
+  stamp="$(hash_of "$source/pom.xml" "$source/Sdk.java" "$source/Conformance.java") $(command javac -version 2>&1)"
+  if ! fresh "$dir" "$stamp"; then
+    say "installing the Java SDK"
+    rm -rf "$dir"
+    mkdir -p "$dir/classes"
+    mvn -q -B -f "$source/pom.xml" dependency:copy-dependencies -DoutputDirectory="$dir/lib" >&2
+    javac -cp "$dir/lib/*" -d "$dir/classes" "$source/Sdk.java" "$source/Conformance.java" >&2
+    # Java trusts what is in a store of its own kind. The SDK takes clear text only when told to by this property.
+    cat >"$dir/sdk-java" <<'EOF'
+#!/usr/bin/env bash
+set -euo pipefail
+dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+options=(-DCOSMOS.HTTP_CONNECTION_WITHOUT_TLS_ALLOWED=true)
+if [ -n "${SSL_CERT_FILE:-}" ]; then
+  trusted=$(mktemp -d)
+  trap 'rm -rf "$trusted"' EXIT
+  keytool -importcert -noprompt -alias etagdb -file "$SSL_CERT_FILE" -keystore "$trusted/store" -storepass changeit 2>&1 |
+    grep -v 'was added' || true
+  options+=("-Djavax.net.ssl.trustStore=$trusted/store" -Djavax.net.ssl.trustStorePassword=changeit)
+fi
+java "${options[@]}" -cp "$dir/classes:$dir/lib/*" "${SDK_PROGRAM:-Sdk}" "$@"
+EOF
+    chmod +x "$dir/sdk-java"
+    echo "$stamp" >"$dir/stamp"
+  fi
+  echo "java=$dir/sdk-java"
+}
+
 mkdir -p "$cache"
 # Two runs at once would tread on each other's installations.
 exec 9>"$cache/lock"
@@ -92,6 +145,10 @@ flock 9
 for part in "${parts[@]}"; do
   case $part in
     javascript | python | rust) "$part" ;;
-    *) die "there is no part called $part; the parts are javascript, python and rust" ;;
+    go | java)
+      has_tools "$part" || die "the tools of $part are missing"
+      "$part"
+      ;;
+    *) die "there is no part called $part; the parts are javascript, python, rust, go and java" ;;
   esac
 done

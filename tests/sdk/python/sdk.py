@@ -450,6 +450,59 @@ def the_change_feed_tells_each_changed_item_once(database, container, rival):
 
 
 @check
+def all_versions_and_deletes_are_told(database, container, rival):
+    fed = database.create_container("versions", PartitionKey(path="/pk"))
+
+    def changes(**start):
+        mode = "AllVersionsAndDeletes"
+        seen = [
+            (change["metadata"]["operationType"], change["current"].get("value"), change.get("previous", {}).get("value"))
+            for change in fed.query_items_change_feed(mode=mode, **start)
+        ]
+        return seen, fed.client_connection.last_response_headers["etag"]
+
+    position = changes(start_time="Now")[1]
+    create(fed, {"id": "a", "pk": "p", "value": 1})
+    replace(fed, {"id": "a", "pk": "p", "value": 2})
+    fed.delete_item("a", "p")
+    told, position = changes(continuation=position)
+    equal(told, [("create", 1, None), ("replace", 2, 1), ("delete", None, 2)], "every version and the delete")
+    equal(changes(continuation=position)[0], [], "what has changed since")
+
+
+@check
+def unique_keys_are_kept(database, container, rival):
+    policy = {"uniqueKeys": [{"paths": ["/email"]}]}
+    people = database.create_container("people", PartitionKey(path="/pk"), unique_key_policy=policy)
+
+    def person(item_id, email):
+        return {"id": item_id, "pk": "p", "email": email}
+
+    create(people, person("a", "x"))
+    has_status(409, people.create_item, person("b", "x"))
+    create(people, person("b", "y"))
+    has_status(409, people.replace_item, "b", person("b", "x"))
+    has_status(409, people.upsert_item, person("b", "x"))
+    replace(people, person("a", "z"))
+    replace(people, person("b", "x"))
+
+
+@check
+def several_ranges_are_one_container(database, container, rival):
+    wide = database.create_container("wide", PartitionKey(path="/pk"), offer_throughput=18000)
+    for number in range(30):
+        create(wide, {"id": f"w{number}", "pk": f"p{number}", "number": number})
+    ranges = list(wide.read_feed_ranges())
+    equal(len(ranges), 3, "ranges")
+    read = [item["number"] for feed_range in ranges for item in wide.query_items("SELECT * FROM c", feed_range=feed_range)]
+    equal(sorted(read), list(range(30)), "what the ranges hold")
+    ordered = wide.query_items("SELECT VALUE c.number FROM c ORDER BY c.number DESC", enable_cross_partition_query=True)
+    equal(list(ordered), list(range(29, -1, -1)), "all in order")
+    many = wide.read_items([(f"w{number}", f"p{number}") for number in range(0, 30, 3)])
+    equal(sorted(item["number"] for item in many), list(range(0, 30, 3)), "items read by id")
+
+
+@check
 def a_batch_is_applied_whole(database, container, rival):
     def body(item_id, value=1):
         return {"id": item_id, "pk": "batch", "value": value}

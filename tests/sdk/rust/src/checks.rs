@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::feed::ContinuationToken;
-use azure_data_cosmos::models::{PartitionKey, TransactionalBatch};
+use azure_data_cosmos::models::{ContainerProperties, PartitionKey, ThroughputProperties, TransactionalBatch};
 use azure_data_cosmos::options::{
     BatchDeleteOptions, BatchReplaceOptions, BatchUpsertOptions, ChangeFeedOptions, ChangeFeedStartFrom,
-    ContentResponseOnWrite, ItemWriteOptions, MaxItemCountHint, OperationOptions, Precondition, QueryOptions,
+    ContentResponseOnWrite, CreateContainerOptions, ItemWriteOptions, MaxItemCountHint, OperationOptions, Precondition,
+    QueryOptions,
 };
 use azure_data_cosmos::{FeedScope, Query};
 use futures::TryStreamExt as _;
@@ -375,6 +376,29 @@ pub(crate) async fn queries_take_parameters(scene: &Scene) -> Outcome {
         Err(reason) if reason.starts_with("400 ") => Ok(()),
         other => Err(format!("a query that is no SQL: expected 400, got {other:?}")),
     }
+}
+
+pub(crate) async fn queries_merge_partition_key_ranges(scene: &Scene) -> Outcome {
+    let wide = ContainerProperties::new("wide", "/pk".into());
+    let options = CreateContainerOptions::default().with_throughput(ThroughputProperties::manual(18_000));
+    scene.database.create_container(wide, Some(options)).await.map_err(text)?;
+    let wide = scene.database.container_client("wide", None).await.map_err(text)?;
+    for number in 0..30 {
+        let key = format!("p{number}");
+        create(&wide, key.clone(), &json!({ "id": format!("w{number}"), "pk": key, "number": number })).await?;
+    }
+    let numbers = async |question: &str| -> Outcome<Vec<i64>> {
+        let found = query(&wide, Query::from(question), FeedScope::full_container()).await?;
+        Ok(found.iter().filter_map(|item| item["number"].as_i64()).collect())
+    };
+    let mut all = numbers("SELECT c.number FROM c").await?;
+    all.sort_unstable();
+    equal(all, (0..30).collect(), "all numbers")?;
+    equal(
+        numbers("SELECT c.number FROM c WHERE c.number > 26 ORDER BY c.number DESC").await?,
+        vec![29, 28, 27],
+        "in order",
+    )
 }
 
 pub(crate) async fn the_change_feed_tells_each_changed_item_once(scene: &Scene) -> Outcome {

@@ -2,12 +2,14 @@
 //! against a running server: what it must be answered.
 //!
 //! usage: `sdk-rust ENDPOINT [KEY]` (or the environment: `COSMOS_ENDPOINT`, `COSMOS_KEY`)
+//!        `sdk-rust ENDPOINT KEY conformance` prints the cells of CONFORMANCE.md instead
 //!
 //! Every check makes its own items, so that one failure explains one thing. The program prints one line a check and a
 //! summary, and exits 1 unless every check passed. The JavaScript and Python programs beside it make the same checks
 //! under the same names, except where an SDK does not offer the operation (here PATCH, behind an unstable feature).
 
 mod checks;
+mod conformance;
 mod scene;
 
 use std::process::ExitCode;
@@ -57,6 +59,15 @@ async fn main() -> ExitCode {
 
     let mut tally = Tally::default();
     match Scene::open(&endpoint, &key).await {
+        Ok(scene) if arguments.next().as_deref() == Some("conformance") => {
+            return match conformance::print(&scene).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    eprintln!("{reason}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Ok(scene) => {
             run!(
                 tally,
@@ -81,6 +92,7 @@ async fn main() -> ExitCode {
                 null_missing_and_text_partition_keys_differ,
                 pages_hold_every_item_once,
                 queries_take_parameters,
+                queries_merge_partition_key_ranges,
                 the_change_feed_tells_each_changed_item_once,
                 a_batch_is_applied_whole,
                 a_failed_batch_writes_nothing,
