@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::abandoned;
 use crate::chaos;
 use crate::chaos::{Dice, Fault};
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
@@ -416,7 +417,9 @@ struct Request {
 /// Runs the request where blocking is allowed, and turns a panic into an answer.
 async fn execute(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
     let (worker, request) = (Arc::clone(shared), Arc::clone(request));
-    let run = move || worker.service.execute(&request.route, &request.parts, &request.body);
+    // Dropped with this future, when the client goes away.
+    let (_interest, work) = abandoned::link();
+    let run = move || work.run(|| worker.service.execute(&request.route, &request.parts, &request.body));
     tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request ended by a panic");
         ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own").into()

@@ -5,7 +5,8 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use etagdb::{Document, ScanRange, Snapshot};
+use etagdb::{Collection, Document, ScanRange, Snapshot};
+use serde_json::Value;
 
 use crate::catalog::Container;
 use crate::continuation::Place;
@@ -25,6 +26,9 @@ pub(crate) enum ItemOrder {
 /// Items with the keys of their places, in one order.
 pub(crate) type Rows<'s> = Box<dyn Iterator<Item = Result<(Bytes, Document), ApiError>> + 's>;
 
+/// What entries of an index say of items.
+pub(crate) type Told<'s> = Box<dyn Iterator<Item = Result<Value, ApiError>> + 's>;
+
 impl ItemOrder {
     /// By an index, within a scope.
     pub(crate) fn by_index(choice: Choice, scope: &Scope) -> ItemOrder {
@@ -42,6 +46,28 @@ impl ItemOrder {
         }
     }
 
+    /// What an index that covers the query tells of the items, without looking at them; `None` in any other order.
+    pub(crate) fn told<'s>(
+        &'s self,
+        container: &'s Container,
+        snapshot: &'s Snapshot,
+    ) -> Result<Option<Told<'s>>, ApiError> {
+        let ItemOrder::Index(choice, start, end) = self else { return Ok(None) };
+        if !choice.covers {
+            return Ok(None);
+        }
+        let damaged = || ApiError::new(Kind::InternalServerError, "an entry of an index is damaged");
+        let tell = move |entry: Bytes| {
+            let key = choice.item_key(&entry).ok_or_else(damaged)?;
+            if key < start.as_slice() || end.as_ref().is_some_and(|end| key >= end.as_slice()) {
+                return Ok(None);
+            }
+            choice.item(&entry).ok_or_else(damaged).map(Some)
+        };
+        let rows = snapshot.scan(entries_of(container)?, &choice.range)?.map(move |row| tell(row?.0));
+        Ok(Some(Box::new(rows.filter_map(Result::transpose))))
+    }
+
     /// The items after a place, with the keys by which [`Place::pass`] notes them. By an index those are its entries,
     /// which `passed` counts, also the ones that lead nowhere.
     pub(crate) fn rows<'s>(
@@ -57,9 +83,8 @@ impl ItemOrder {
                 Ok(Box::new(rows.skip(place.passed as usize).map(|row| Ok(row?))))
             }
             ItemOrder::Index(choice, start, end) => {
-                let gone = || ApiError::new(Kind::InternalServerError, "the entries of an index are gone");
-                let entries = container.indexes.entries().ok_or_else(gone)?;
-                let rows = snapshot.scan(entries, &after(choice.range.clone(), place, choice.reverse))?;
+                let rows =
+                    snapshot.scan(entries_of(container)?, &after(choice.range.clone(), place, choice.reverse))?;
                 let follow = move |entry: Bytes| {
                     passed.set(passed.get() + 1);
                     let Some(key) = choice.item_key(&entry) else {
@@ -77,6 +102,11 @@ impl ItemOrder {
             }
         }
     }
+}
+
+fn entries_of(container: &Container) -> Result<&Collection, ApiError> {
+    let gone = || ApiError::new(Kind::InternalServerError, "the entries of an index are gone");
+    container.indexes.entries().ok_or_else(gone)
 }
 
 /// What is left of a range after a place.

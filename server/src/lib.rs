@@ -16,6 +16,7 @@
 //! What this crate is not: it runs no stored procedures, triggers or user-defined functions, and has no users and
 //! permissions.
 
+mod abandoned;
 mod as_of;
 mod auth;
 mod batch;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use etagdb::{Error, ScanRange, Snapshot};
+use serde_json::Value;
 
 use super::{Index, Indexes, entry};
 use crate::figures::Access;
@@ -21,6 +22,8 @@ pub(crate) struct Choice {
     pub(crate) reverse: bool,
     /// Whether the items come in the order that the query asks for.
     pub(crate) ordered: bool,
+    /// Whether the entries say all that the query reads of an item.
+    pub(crate) covers: bool,
 }
 
 impl Choice {
@@ -31,6 +34,11 @@ impl Choice {
     /// The storage key of the item that an entry leads to.
     pub(crate) fn item_key<'e>(&self, entry: &'e [u8]) -> Option<&'e [u8]> {
         entry::item_key(&self.index.parts, entry)
+    }
+
+    /// What an entry says of its item.
+    pub(crate) fn item(&self, entry: &[u8]) -> Option<Value> {
+        entry::item(&self.index.parts, entry)
     }
 
     /// How a client is told of it.
@@ -47,16 +55,18 @@ impl Choice {
     }
 }
 
-/// How much an index helps: equalities, then a range, then order.
+/// How much an index helps: by equalities, then a range, then order, then by saying all that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Help {
     equal: usize,
     range: bool,
     order: bool,
+    covers: bool,
 }
 
 impl Indexes {
-    /// The index that helps a query most, if any does. Only `number` will do when a page before this one used it.
+    /// The index that helps a query most, if any does. Only `number` will do when a page before this one used it. Entries
+    /// may stand for their items if there is one for each item that is there, and no other: with `may_cover`.
     ///
     /// # Errors
     /// A store that cannot be read.
@@ -65,13 +75,14 @@ impl Indexes {
         query: &Query,
         snapshot: &Snapshot,
         number: Option<u16>,
+        may_cover: bool,
     ) -> Result<Option<Choice>, Error> {
         let mut best: Option<(Help, Choice)> = None;
         for index in self.usable(snapshot) {
             if number.is_some_and(|number| number != index.number) {
                 continue;
             }
-            let (help, choice) = self.consider(index, query, snapshot)?;
+            let (help, choice) = self.consider(index, query, snapshot, may_cover)?;
             if help > best.as_ref().map_or_else(Help::default, |(help, _)| *help) {
                 best = Some((help, choice));
             }
@@ -79,7 +90,13 @@ impl Indexes {
         Ok(best.map(|(_, choice)| choice))
     }
 
-    fn consider(&self, index: &Arc<Index>, query: &Query, snapshot: &Snapshot) -> Result<(Help, Choice), Error> {
+    fn consider(
+        &self,
+        index: &Arc<Index>,
+        query: &Query,
+        snapshot: &Snapshot,
+        may_cover: bool,
+    ) -> Result<(Help, Choice), Error> {
         let conditions = query.conditions();
         let mut help = Help::default();
         let mut prefix = index.number.to_be_bytes().to_vec();
@@ -122,7 +139,12 @@ impl Indexes {
         if reverse {
             range = range.reverse();
         }
-        Ok((help, Choice { index: Arc::clone(index), range, reverse, ordered: help.order }))
+        // A query that streams ends its pages early; one that gathers looks at everything, and entries are shorter.
+        let reads = query.paths().filter(|paths| !paths.is_empty() && !query.streams());
+        let within = |paths: &[Vec<String>]| paths.iter().all(|path| index.parts.iter().any(|part| part.path == *path));
+        help.covers = may_cover && reads.is_some_and(within) && self.is_exact(index, snapshot)?;
+        let (index, ordered) = (Arc::clone(index), help.order);
+        Ok((help, Choice { index, range, reverse, ordered, covers: help.covers }))
     }
 }
 

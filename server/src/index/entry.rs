@@ -13,7 +13,7 @@
 //! and objects. Such an entry leads to its item as every other does, but two of them compare as equal that are not; so an
 //! index that has one gives no order.
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use super::{INEXACT, Part};
 
@@ -151,6 +151,71 @@ pub(crate) fn item_key<'e>(parts: &[Part], entry: &'e [u8]) -> Option<&'e [u8]> 
     parts.iter().try_fold(entry.get(2..)?, |rest, part| skip(rest, part.descending))
 }
 
+/// The item that an entry of an exact index tells of, with the index's paths and nothing else.
+pub(crate) fn item(parts: &[Part], entry: &[u8]) -> Option<Value> {
+    let mut item = Map::new();
+    let mut rest = entry.get(2..)?;
+    for part in parts {
+        let after = skip(rest, part.descending)?;
+        let mut value = rest.get(..rest.len() - after.len())?.to_vec();
+        rest = after;
+        if part.descending {
+            invert(&mut value);
+        }
+        if let Some(value) = read(&value)? {
+            put(&mut item, &part.path, value)?;
+        }
+    }
+    Some(Value::Object(item))
+}
+
+/// Puts a value at a path.
+fn put(item: &mut Map<String, Value>, path: &[String], value: Value) -> Option<()> {
+    let (name, rest) = path.split_first()?;
+    if rest.is_empty() {
+        item.insert(name.clone(), value);
+        return Some(());
+    }
+    let inner = item.entry(name.as_str()).or_insert_with(|| Value::Object(Map::new()));
+    put(inner.as_object_mut()?, rest, value)
+}
+
+/// The value whose bytes these are, not inverted; `Some(None)` is undefined.
+fn read(bytes: &[u8]) -> Option<Option<Value>> {
+    let (tag, rest) = bytes.split_first()?;
+    Some(match *tag {
+        UNDEFINED => None,
+        NULL => Some(Value::Null),
+        FALSE => Some(false.into()),
+        TRUE => Some(true.into()),
+        NUMBER => Some(read_number(u64::from_be_bytes(rest.try_into().ok()?))),
+        STRING => {
+            let mut text = Vec::with_capacity(rest.len());
+            let mut bytes = rest.strip_suffix(&END)?.iter();
+            while let Some(byte) = bytes.next() {
+                text.push(*byte);
+                if *byte == 0 {
+                    bytes.next();
+                }
+            }
+            Some(Value::String(String::from_utf8(text).ok()?))
+        }
+        // Others are not said whole.
+        _ => return None,
+    })
+}
+
+fn read_number(ordered: u64) -> Value {
+    let bits = if ordered >> 63 == 1 { ordered & !(1 << 63) } else { !ordered };
+    let double = f64::from_bits(bits);
+    // A whole number is written as one, as it nearly always was in the item.
+    if double.fract() == 0.0 && double.abs() < 9_007_199_254_740_992.0 {
+        Value::from(double as i64)
+    } else {
+        double.into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -202,6 +267,28 @@ mod tests {
             entry.extend(&key);
             let parts: Vec<_> = values.iter().map(|(_, descending)| part(*descending)).collect();
             prop_assert_eq!(item_key(&parts, &entry), Some(&key[..]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_of_an_exact_index_tells_its_values(
+            a in values(), b in values(), down in any::<bool>(), key in prop::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let path = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+            let parts = [
+                Part { path: path(&["a"]), descending: down },
+                Part { path: path(&["n", "b"]), descending: !down },
+            ];
+            let mut stored = json!({"n": {}, "more": 1});
+            if let Some(a) = &a { stored["a"] = a.clone(); }
+            if let Some(b) = &b { stored["n"]["b"] = b.clone(); }
+            let mut entries = Vec::new();
+            super::entries(7, &parts, &stored, &key, &mut entries);
+            prop_assume!(entries.len() == 1);
+            let told = item(&parts, &entries[0]).expect("readable");
+            prop_assert!(order_of_values(told.get("a"), a.as_ref()).is_eq());
+            prop_assert!(order_of_values(told.pointer("/n/b"), b.as_ref()).is_eq());
         }
     }
 

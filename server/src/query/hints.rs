@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use super::Query;
-use super::plan::{DOCUMENT, Expression, Origin, Source, Step};
+use super::plan::{DOCUMENT, Expression, Origin, Plan, Source, Step};
+use super::regroup::for_each_operand;
 use super::tree::BinaryOperator;
 
 /// What a query says about where its documents are, for reading them directly.
@@ -73,6 +74,46 @@ impl Query {
         let key = |key: &super::plan::SortKey| Some((path_of(&key.expression, source.slot)?, key.descending));
         self.plan.order.iter().map(key).collect()
     }
+}
+
+/// The paths of the document that a plan reads, where it reads nothing else of it.
+///
+/// Takes the plan as one that may be changed because that is how expressions are walked; nothing is.
+pub(super) fn paths_read(plan: &mut Plan) -> Option<Vec<Vec<String>>> {
+    let [source] = plan.sources.as_slice() else { return None };
+    if !is_document(source) {
+        return None;
+    }
+    let slot = source.slot;
+    let mut paths = Vec::new();
+    let mut read = |expression: &mut Expression| add_paths(expression, slot, &mut paths);
+    let mut whole = plan.filter.as_mut().is_none_or(&mut read) && read(&mut plan.projection);
+    if let Some(grouping) = &mut plan.grouping {
+        whole &= grouping.keys.iter_mut().all(&mut read);
+        whole &= grouping.aggregates.iter_mut().all(|aggregate| read(&mut aggregate.operand));
+    }
+    whole &= plan.order.iter_mut().all(|key| read(&mut key.expression));
+    whole.then_some(paths)
+}
+
+/// Adds the paths that an expression reads; says whether they are all that it reads.
+fn add_paths(expression: &mut Expression, slot: usize, paths: &mut Vec<Vec<String>>) -> bool {
+    if let Some(path) = path_of(expression, slot) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+        return true;
+    }
+    if matches!(expression, Expression::Slot(_) | Expression::Subquery(_)) {
+        return false;
+    }
+    let mut whole = true;
+    // The visitor's errors are for those who refuse something.
+    let _ = for_each_operand(expression, &mut |operand| {
+        whole &= add_paths(operand, slot, paths);
+        Ok(())
+    });
+    whole
 }
 
 /// Whether a source is the document itself.
@@ -158,6 +199,26 @@ mod tests {
         }
         let hints = KeyHints { equalities: vec![(path("a.b"), json!(1))] };
         assert_eq!((hints.value_of(&["a", "b"]), hints.value_of(&["a"])), (Some(&json!(1)), None));
+    }
+
+    #[test]
+    fn the_paths_that_are_all_a_query_reads() {
+        for (text, expected) in [
+            ("SELECT c.a, COUNT(1) FROM c GROUP BY c.a", Some(vec!["a"])),
+            ("SELECT VALUE UPPER(c.a.b) FROM c WHERE c.d IN (1, c.e) ORDER BY c.f", Some(vec!["d", "e", "a.b", "f"])),
+            ("SELECT c.k, SUM(c.n ?? 0) FROM c GROUP BY c.k", Some(vec!["k", "n"])),
+            ("SELECT VALUE COUNT(1) FROM c", Some(vec![])),
+            ("SELECT * FROM c WHERE c.a = 1", None),
+            ("SELECT VALUE c.a[0] FROM c", None),
+            ("SELECT VALUE c[c.a] FROM c", None),
+            ("SELECT VALUE t FROM c JOIN t IN c.t", None),
+            ("SELECT VALUE t.a FROM t IN c.t", None),
+            ("SELECT VALUE EXISTS(SELECT VALUE 1 FROM t IN c.t) FROM c", None),
+        ] {
+            let query = parse(text, Vec::new()).expect(text);
+            let paths = query.paths().map(|paths| paths.iter().map(|path| path.join(".")).collect::<Vec<_>>());
+            assert_eq!(paths, expected.map(|paths| paths.into_iter().map(str::to_owned).collect()), "{text}");
+        }
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Query {
     /// What the author wrote.
     tree: Select,
     plan: Plan,
+    /// The paths that are all it reads of a document, if there are such.
+    paths: Option<Vec<Vec<String>>>,
     /// When the query began, in units of 100 ns since 1970.
     ticks: i64,
 }
@@ -95,11 +97,12 @@ pub(crate) fn parse_predicate(text: &str) -> Result<Query> {
 
 impl Query {
     fn new(tree: Select, parameters: Vec<(String, Value)>, computed: &[ComputedProperty]) -> Result<Self> {
-        let plan = bind::bind(&tree, parameters, computed)?;
+        let mut plan = bind::bind(&tree, parameters, computed)?;
+        let paths = hints::paths_read(&mut plan);
         // A clock before 1970 or after the year 30,000 is no reason to refuse a query that does not ask for the time.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ticks = i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX);
-        Ok(Query { tree, plan, ticks })
+        Ok(Query { tree, plan, paths, ticks })
     }
 
     /// Whether each document yields its results independently of the others when the documents come in the order that the
@@ -133,6 +136,12 @@ impl Query {
     /// document; use [`Query::apply`] then, and [`Query::collect`] otherwise.
     pub(crate) fn streams(&self) -> bool {
         self.streams_in_order() && self.plan.order.is_empty()
+    }
+
+    /// The paths that are all the query reads of a document: one with only these gives the same results. `None` where it
+    /// reads more.
+    pub(crate) fn paths(&self) -> Option<&[Vec<String>]> {
+        self.paths.as_deref()
     }
 
     /// Whether the results depend on what is in the documents, and not just on how many there are.

@@ -44,7 +44,10 @@ fn regroup_plan(plan: &mut Plan, keys: &[Expression], own: &[usize]) -> Result<(
 }
 
 /// Calls `visit` for each expression directly inside `expression`.
-fn for_each_operand(expression: &mut Expression, visit: &mut dyn FnMut(&mut Expression) -> Result<()>) -> Result<()> {
+pub(super) fn for_each_operand(
+    expression: &mut Expression,
+    visit: &mut dyn FnMut(&mut Expression) -> Result<()>,
+) -> Result<()> {
     match expression {
         Expression::Constant(_)
         | Expression::Parameter(_)
