@@ -4,10 +4,9 @@
 CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
-SECONDS ?= 3600
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -49,7 +48,10 @@ sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null
 
 soak: tools ## random histories of the whole engine against a model, for SECONDS=3600; seeds that fail are kept
-	ETAGDB_SOAK_SECONDS=$(SECONDS) $(CARGO) test --release --locked --workspace --test model as_long_as_one_likes -- --nocapture
+	ETAGDB_SOAK_SECONDS=$(or $(SECONDS),3600) $(CARGO) test --release --locked --workspace --test model as_long_as_one_likes -- --nocapture
+
+fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=60 for each fuzzer
+	ETAGDB_FUZZ_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked --workspace --lib -- fuzz:: --nocapture
 
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
