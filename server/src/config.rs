@@ -43,7 +43,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long a shutdown waits for accepted requests to be answered. Default 30 s.
     pub shutdown_timeout: Duration,
-    /// Most connections open at once; a further one is told 503 and closed. Default 4,096.
+    /// Most connections open at once; a further one is told 503 and closed. Default 4,096; fewer where the system allows
+    /// too few open files, because the store must not run out of them.
     pub connections_max: usize,
     /// Most requests worked on at once; further ones wait. Bounds the memory that bodies take. Default 256.
     pub requests_max: usize,

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -30,6 +30,7 @@ use crate::chaos;
 use crate::chaos::{Dice, Fault};
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
 use crate::connection::{Abrupt, Activity, Busy, Watched};
+use crate::descriptors;
 use crate::headers::Headers;
 use crate::routes::Route;
 use crate::service::{Reply, Service, Wait};
@@ -44,6 +45,10 @@ const HEADER_FIELDS_MAX: usize = 128;
 const STREAMS_MAX: u32 = 256;
 /// How much of a refused body is read and thrown away, so that the connection can be used again.
 const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most connections beyond the limit that are told so at once.
+const REFUSALS_MAX: usize = 64;
+/// How often a flood of connections is logged.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a connection looks at its own time-outs.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -74,6 +79,7 @@ impl Server {
     /// [`ServeError::Metadata`] when the store cannot be read, [`ServeError::Listen`] when the address cannot be bound.
     pub async fn bind(store: etagdb::Store, config: Config) -> Result<Server, ServeError> {
         let key = config.validate()?;
+        let config = Config { connections_max: descriptors::connections_max(config.connections_max), ..config };
         let (service, tls, config) = tokio::task::spawn_blocking(move || {
             let tls = config.tls.as_ref().map(Tls::prepare).transpose()?;
             Ok::<_, ServeError>((Service::open(store, key, &config)?, tls, config))
@@ -103,14 +109,22 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
+        let (mut refused, mut warned) = (0u64, None);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) if connections.len() >= self.shared.config.connections_max => {
-                        tracing::warn!(%peer, "connection refused: the limit of connections is reached");
-                        connections.spawn(refuse(stream));
+                        refused += 1;
+                        if warned.is_none_or(|last: Instant| last.elapsed() > WARNING_INTERVAL) {
+                            warned = Some(Instant::now());
+                            tracing::warn!(%peer, refused, "connections refused: the limit of connections is reached");
+                        }
+                        // In a flood even telling everybody why is too much.
+                        if connections.len() < self.shared.config.connections_max + REFUSALS_MAX {
+                            connections.spawn(refuse(stream));
+                        }
                     }
                     Ok((stream, _)) => {
                         connections.spawn(greet(stream, Arc::clone(&self.shared), stopped.clone()));

@@ -28,6 +28,7 @@ mod config;
 mod connection;
 mod contents;
 mod continuation;
+mod descriptors;
 mod document;
 mod epk;
 mod feed;

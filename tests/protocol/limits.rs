@@ -5,6 +5,7 @@ use std::time::Duration;
 use etagdb_server::Config;
 use serde_json::json;
 
+use crate::served::Served;
 use crate::support::{Client, Host};
 
 const KEY: (&str, &str) = ("x-ms-documentdb-partitionkey", "[\"p\"]");
@@ -104,6 +105,26 @@ fn a_connection_beyond_the_limit_is_told_so() {
     assert_eq!(refused.json()["code"], "ServiceUnavailable");
     third.expect_closed();
     first.expect_alive();
+}
+
+/// A store that finds no descriptor for its next file takes no more writes, so connections must leave it some.
+#[test]
+fn connections_do_not_take_the_descriptors_of_the_store() {
+    let served = Served::start_under("ulimit -n 700", &[]);
+    let mut first = Client::of(served.address());
+    first.make_container();
+    let mut crowd: Vec<Client> = (0..400).map(|_| Client::of(served.address())).collect();
+    // The last ones were too many. They are closed; some of them, not all in a flood, are told why.
+    crowd.drain(300..).for_each(|mut client| {
+        let told = client.read_to_end();
+        assert!(told.is_empty() || told.starts_with(b"HTTP/1.1 503"), "{}", String::from_utf8_lossy(&told));
+    });
+    for number in 0..20 {
+        first.create(&json!({"id": number.to_string(), "pk": "p"})).expect_status(201);
+    }
+    drop(crowd);
+    first.expect_alive();
+    assert!(served.stop().success());
 }
 
 #[test]

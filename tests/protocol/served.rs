@@ -19,6 +19,8 @@ pub(crate) struct Served {
     url: String,
     /// Taken along by a restart.
     data: Option<tempfile::TempDir>,
+    /// What the shell ran before the server.
+    command: String,
     arguments: Vec<String>,
 }
 
@@ -30,8 +32,13 @@ impl Served {
 
     /// Starts the server with further arguments and waits for its ready line.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_under(":", arguments)
+    }
+
+    /// Starts the server in a shell that has run `command`, such as `ulimit -n 700`, and waits for its ready line.
+    pub(crate) fn start_under(command: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self::launch(tempfile::tempdir().expect("a temporary directory"), arguments)
+        Self::launch(tempfile::tempdir().expect("a temporary directory"), command.to_owned(), arguments)
     }
 
     /// Kills the server (SIGKILL), and starts another over the same store.
@@ -39,12 +46,15 @@ impl Served {
         self.child.kill().expect("a process that runs");
         self.child.wait().expect("the server's exit status");
         let data = self.data.take().expect("the store's directory");
-        Self::launch(data, std::mem::take(&mut self.arguments))
+        Self::launch(data, std::mem::take(&mut self.command), std::mem::take(&mut self.arguments))
     }
 
-    fn launch(data: tempfile::TempDir, arguments: Vec<String>) -> Self {
+    fn launch(data: tempfile::TempDir, command: String, arguments: Vec<String>) -> Self {
         let binary = binary();
-        let mut child = Command::new(&binary)
+        // The shell becomes the server, so that a signal to the child is one to the server.
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{command}; exec \"$0\" \"$@\"")])
+            .arg(&binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data.path().join("store"))
             .args(&arguments)
@@ -57,7 +67,8 @@ impl Served {
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served = Self { child, lines, ready: String::new(), url: String::new(), data: Some(data), arguments };
+        let mut served =
+            Self { child, lines, ready: String::new(), url: String::new(), data: Some(data), command, arguments };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
