@@ -90,7 +90,7 @@ impl Operation<'_> {
     pub(crate) fn bytes(&self) -> usize {
         let body = match &self.action {
             Action::Put(body, ..) => body.len(),
-            Action::Delete(_) | Action::Check(_) | Action::Update(_) | Action::Expire(_) => 0,
+            Action::Delete(_) | Action::Check(_) | Action::Update(_) | Action::Annotate(_) | Action::Expire(_) => 0,
         };
         self.id.len() + body
     }
@@ -98,11 +98,14 @@ impl Operation<'_> {
 
 pub(crate) type UpdateFn<'a> = Box<dyn FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a>;
 
+pub(crate) type DescribeFn<'a> = Box<dyn FnOnce(&[Option<u64>]) -> Result<Change, Abort> + 'a>;
+
 pub(crate) enum Action<'a> {
     Put(Vec<u8>, PutOptions, Precondition),
     Delete(Precondition),
     Check(Precondition),
     Update(UpdateFn<'a>),
+    Annotate(DescribeFn<'a>),
     /// Commits the expiry of the version at this sequence, if it is current and has expired.
     Expire(u64),
 }
@@ -173,6 +176,44 @@ impl<'a> WriteBatch<'a> {
         change: impl FnOnce(Option<&Document>) -> Result<Change, Abort> + 'a,
     ) -> &mut Self {
         self.add(collection, id.as_ref(), Action::Update(Box::new(change)))
+    }
+
+    /// Writes a document about this batch: one that names the versions which the batch writes, and is there if and only
+    /// if they are. What it can know of them before the commit is their distance.
+    ///
+    /// `describe` is told of each operation added before how many commits earlier than this document's own its write
+    /// will be, or `None` where it writes nothing. Once the document is read, its sequence less the distance is that
+    /// write's sequence, and [`Etag::of_same_batch`](crate::Etag::of_same_batch) its etag. All else is as for
+    /// [`update`](WriteBatch::update).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use etagdb::{Change, CommitSeq, Precondition};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = etagdb::Store::open(dir.path().join("store"))?;
+    /// let (orders, receipts) = (store.collection("orders")?, store.collection("receipts")?);
+    /// let mut batch = store.batch();
+    /// batch.put(&orders, "order 7", "one pen", Precondition::Absent);
+    /// batch.annotate(&receipts, "request 1", |distances| {
+    ///     Ok(Change::Put(distances[0].map(u64::to_be_bytes).unwrap_or_default().to_vec()))
+    /// });
+    /// let written = batch.commit()?;
+    ///
+    /// let receipt = receipts.get("request 1")?.expect("written with the order");
+    /// let distance = u64::from_be_bytes(receipt.body[..].try_into()?);
+    /// let order = receipt.etag.of_same_batch(CommitSeq::new(receipt.seq.get() - distance));
+    /// assert_eq!(Some(order), written[0].map(|order| order.etag));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn annotate(
+        &mut self,
+        collection: &Collection,
+        id: impl AsRef<[u8]>,
+        describe: impl FnOnce(&[Option<u64>]) -> Result<Change, Abort> + 'a,
+    ) -> &mut Self {
+        self.add(collection, id.as_ref(), Action::Annotate(Box::new(describe)))
     }
 
     /// The number of operations added.

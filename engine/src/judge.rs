@@ -234,8 +234,18 @@ impl Core {
                     judge(precondition)?;
                     Change::Keep
                 }
-                Action::Update(change) => {
-                    let change = current.ask(change).map_err(|Abort| Error::Aborted { position })?;
+                Action::Update(_) | Action::Annotate(_) => {
+                    let change = match action {
+                        Action::Update(change) => current.ask(change),
+                        Action::Annotate(describe) => {
+                            // The expiry of what was there before comes first.
+                            let own = writes.len() + usize::from(current.expired.is_some());
+                            let distances = distances(writes, position, own);
+                            current.ask(|_| describe(&distances))
+                        }
+                        _ => Ok(Change::Keep),
+                    };
+                    let change = change.map_err(|Abort| Error::Aborted { position })?;
                     if let Change::Put(body) | Change::PutWith(body, _) = &change {
                         validate_body_len(body.len())
                             .map_err(|message| Error::Invalid(format!("operation {position}: {message}")))?;
@@ -341,6 +351,17 @@ fn has_document_twice(operations: &[Operation<'_>]) -> bool {
     let mut prefixes: Vec<&[u8]> = operations.iter().map(|operation| &operation.prefix[..]).collect();
     prefixes.sort_unstable();
     prefixes.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// How far before the write at `own` each of the first operations' writes is; an operation has one at most.
+fn distances(writes: &[JudgedWrite], operations: usize, own: usize) -> Vec<Option<u64>> {
+    let mut distances = vec![None; operations];
+    for (index, write) in writes.iter().enumerate() {
+        if let Some(distance) = write.position.and_then(|position| distances.get_mut(position)) {
+            *distance = Some((own - index) as u64);
+        }
+    }
+    distances
 }
 
 /// The sequence that made a document, from one of its versions.

@@ -10,8 +10,8 @@
 //! * A record is kept for at least [`PERIOD_MS`] and for less than two of them. A period's records are one collection,
 //!   dropped as a whole, so forgetting costs the same for one record and for a million.
 //!
-//! A write's etag is not known before it is committed, and the record is part of that commit. So the record says how
-//! many writes lie between it and each of them; its own etag and sequence then name theirs.
+//! A write's etag is not known before it is committed, and the record is part of that commit. So the record says how far
+//! before it each of them is (`WriteBatch::annotate`); its own etag and sequence then name theirs.
 //!
 //! ```text
 //! u8 format | 32 bytes SHA-256 of the request | JSON: Record
@@ -223,11 +223,15 @@ impl Guard<'_> {
 
     /// Adds the record to a batch, after everything else. `record` is called then; without anything to remember nothing
     /// is written.
-    pub(crate) fn remember<'b>(&self, batch: &mut WriteBatch<'b>, record: impl FnOnce() -> Option<Record> + 'b) {
+    pub(crate) fn remember<'b>(
+        &self,
+        batch: &mut WriteBatch<'b>,
+        record: impl FnOnce(&[Option<u64>]) -> Option<Record> + 'b,
+    ) {
         let Some((_, current)) = &self.periods.current else { return };
         let fingerprint = self.fingerprint;
-        batch.update(current, &self.key, move |_| {
-            let Some(record) = record() else { return Ok(Change::Keep) };
+        batch.annotate(current, &self.key, move |distances| {
+            let Some(record) = record(distances) else { return Ok(Change::Keep) };
             let mut bytes = vec![FORMAT];
             bytes.extend_from_slice(&fingerprint);
             // A record has no maps with odd keys and writes to memory: nothing in it can fail.
@@ -258,36 +262,39 @@ impl Guard<'_> {
     }
 }
 
-/// Which of a batch's operations wrote, and what: taken down while they are judged.
+/// Since when there are the items that a batch writes: taken down while its operations are judged.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// The positions of the operations that wrote something, in order.
-    writes: Vec<usize>,
-    /// For each of these, the commit that made the item, if that was before this batch, or the position that did.
-    made: Vec<Made>,
+    /// For each operation that wrote an item, by its position.
+    made: HashMap<usize, Made>,
+    /// Which operation made the item under a key.
     by_key: HashMap<Vec<u8>, usize>,
 }
 
+/// When an item came into being.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Made {
+    /// At this commit.
     Before(u64),
+    /// By the batch's operation at this position.
     At(usize),
 }
 
 impl Notes {
     /// Takes down what the operation at `at` did to the document under `key`, which was `before`.
     pub(crate) fn note(&mut self, at: usize, key: &[u8], before: Option<&Document>, change: &Change) {
-        let made = match (before, change) {
-            (_, Change::Keep) | (None, Change::Delete) => return,
-            (None, Change::Put(_) | Change::PutWith(..)) => {
+        if !matches!(change, Change::Put(_) | Change::PutWith(..)) {
+            return;
+        }
+        let made = match before {
+            None => {
                 self.by_key.insert(key.to_vec(), at);
                 Made::At(at)
             }
-            (Some(before), _) if before.created.get() > 0 => Made::Before(before.created.get()),
-            (Some(_), _) => Made::At(self.by_key.get(key).copied().unwrap_or(at)),
+            Some(before) if before.created.get() > 0 => Made::Before(before.created.get()),
+            Some(_) => Made::At(self.by_key.get(key).copied().unwrap_or(at)),
         };
-        self.writes.push(at);
-        self.made.push(made);
+        self.made.insert(at, made);
     }
 }
 
@@ -295,8 +302,9 @@ impl Notes {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     ends: Vec<End>,
-    writes: Vec<usize>,
-    made: Vec<Made>,
+    /// How far before the record each of the batch's operations wrote, by its position.
+    distances: Vec<Option<u64>>,
+    made: HashMap<usize, Made>,
 }
 
 /// How one operation ended.
@@ -313,31 +321,28 @@ enum End {
 
 impl Record {
     /// `None` when nothing was written.
-    pub(crate) fn of(slots: &[Slot], notes: &Notes) -> Option<Record> {
-        if notes.writes.is_empty() {
-            return None;
-        }
+    pub(crate) fn of(slots: &[Slot], notes: &Notes, distances: &[Option<u64>]) -> Option<Record> {
+        distances.iter().flatten().next()?;
         let ends = slots.iter().map(End::of).collect::<Option<_>>()?;
-        Some(Record { ends, writes: notes.writes.clone(), made: notes.made.clone() })
+        Some(Record { ends, distances: distances.to_vec(), made: notes.made.clone() })
     }
 
     fn recall(self, document: &Document) -> Option<Ran> {
-        let (ends, writes, made) = (self.ends, self.writes, self.made);
-        // The record is the last write of its batch, and the others come right before it.
-        let first = document.seq.get().checked_sub(writes.len() as u64)?;
-        let index = |at: usize| writes.iter().position(|write| *write == at);
-        let seq = |at: usize| index(at).map(|index| first + index as u64);
+        let (distances, made) = (self.distances, self.made);
+        let before = |distance: u64| document.seq.get().checked_sub(distance).map(CommitSeq::new);
+        let seq = |at: usize| before((*distances.get(at)?)?);
         let version = |body: Bytes, at: usize| {
-            let created = match *made.get(index(at)?)? {
-                Made::Before(created) => created,
+            let created = match *made.get(&at)? {
+                Made::Before(created) => CommitSeq::new(created),
                 Made::At(at) => seq(at)?,
             };
-            let (seq, created) = (CommitSeq::new(seq(at)?), CommitSeq::new(created));
+            let seq = seq(at)?;
             Some(Version { body, etag: document.etag.of_same_batch(seq), seq, created, time_ms: document.time_ms })
         };
-        let slots = ends.into_iter().map(End::slot).collect::<Option<Vec<_>>>()?;
-        let commits = Some((CommitSeq::new(first), document.seq));
-        Some(Ran { outcomes: operations::outcomes(slots, version), commits, recalled: true })
+        let first = before(distances.iter().flatten().copied().max()?)?;
+        let slots = self.ends.into_iter().map(End::slot).collect::<Option<Vec<_>>>()?;
+        let outcomes = operations::outcomes(slots, version);
+        Some(Ran { outcomes, commits: Some((first, document.seq)), recalled: true })
     }
 }
 

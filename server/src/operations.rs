@@ -309,9 +309,9 @@ fn attempt(
         add(&mut batch, container, index, operation, plan, &progress);
     }
     if let Some(guard) = guard {
-        guard.remember(&mut batch, || {
+        guard.remember(&mut batch, |distances| {
             let progress = progress.borrow();
-            Record::of(&progress.slots, progress.notes.as_ref()?)
+            Record::of(&progress.slots, progress.notes.as_ref()?, distances)
         });
     }
     let committed = batch.commit();

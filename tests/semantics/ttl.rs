@@ -357,3 +357,42 @@ fn no_write_builds_on_a_document_that_somebody_saw_expired() {
         }
     }
 }
+
+/// The expiry of what was there before is a commit of its own, among those of the batch that finds it.
+#[test]
+fn a_batch_is_described_right_when_it_commits_expiries_too() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    for id in ["a", "b", "about"] {
+        docs.put_with(id, "old", Precondition::Absent, ttl(500)).expect("put");
+    }
+    timed.clock.set(1_500);
+    let mut told = Vec::new();
+    let mut batch = timed.fixture.store.batch();
+    batch.put(&docs, "a", "new", Precondition::Absent).check(&docs, "none", Precondition::Absent);
+    batch.put(&docs, "b", "new", Precondition::Absent).put(&docs, "a", "newer", Precondition::Present);
+    batch.delete(&docs, "none", Precondition::Any);
+    batch.annotate(&docs, "about", |distances| {
+        told = distances.to_vec();
+        Ok(Change::Put(Vec::new()))
+    });
+    let written = batch.commit().expect("commit");
+    assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true, false]);
+    let about = docs.get("about").expect("get").expect("written");
+    for (distance, written) in told.iter().zip(&written) {
+        let (Some(distance), Some(written)) = (distance, written) else { continue };
+        let seq = CommitSeq::new(about.seq.get() - distance);
+        assert_eq!((seq, about.etag.of_same_batch(seq)), (written.seq, written.etag));
+    }
+    assert!(told[0].expect("written") > 4, "four writes and two expiries follow it: {told:?}");
+}
+
+#[test]
+fn a_description_that_is_refused_undoes_its_batch() {
+    let timed = Timed::new();
+    let docs = timed.fixture.collection("docs");
+    let mut batch = timed.fixture.store.batch();
+    batch.put(&docs, "a", "new", Precondition::Absent).annotate(&docs, "about", |_| Err(etagdb::Abort));
+    assert!(matches!(batch.commit(), Err(Error::Aborted { position: 1 })));
+    assert_eq!((text(&docs, "a"), text(&docs, "about")), (None, None));
+}
