@@ -50,6 +50,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::CommitSeq;
 use crate::batch::Operation;
@@ -255,12 +256,14 @@ impl Core {
         if let Some((first, _)) = written.filter(|_| epoch.is_new) {
             self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
         }
+        let begun = Instant::now();
         if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
             let fail = self.health.after_failed_write(error);
             self.void_queue(&fail());
             // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
             return results.into_iter().map(|_| Err(fail())).collect();
         }
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.raise_time(time_ms);
         if written.is_some() {
             self.epochs.written();
@@ -277,6 +280,7 @@ impl Core {
             }
         }
         self.queue.groups.fetch_add(1, Ordering::Relaxed);
+        self.queue.group_nanos.fetch_add(nanos, Ordering::Relaxed);
         self.queue.commits.fetch_add(commits, Ordering::Relaxed);
         // Also where it is the same as before: whoever waits for a collection that was dropped is to learn of it.
         self.publish(written.map_or(self.visible(), |(_, last)| CommitSeq::new(last)));
@@ -350,9 +354,10 @@ impl Core {
         self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }
 
-    /// How many writes were committed, and in how many groups, since the store was opened.
-    pub(crate) fn commit_counts(&self) -> (u64, u64) {
-        (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed))
+    /// How many writes were committed, in how many groups, and how long those took, since the store was opened.
+    pub(crate) fn commit_counts(&self) -> (u64, u64, Duration) {
+        let time = Duration::from_nanos(self.queue.group_nanos.load(Ordering::Relaxed));
+        (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed), time)
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Queue {
     summons: Summons,
     pub(crate) commits: AtomicU64,
     pub(crate) groups: AtomicU64,
+    /// Spent writing the groups, in nanoseconds.
+    pub(crate) group_nanos: AtomicU64,
 }
 
 struct QueueState {
@@ -227,6 +229,7 @@ impl Queue {
             summons: Summons::default(),
             commits: AtomicU64::new(0),
             groups: AtomicU64::new(0),
+            group_nanos: AtomicU64::new(0),
         }
     }
 

@@ -7,6 +7,7 @@ use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -128,6 +129,8 @@ pub struct Stats {
     pub groups: u64,
     /// Bytes of bodies that wait to be written at this moment. Writers wait before they would make it more than 64 MiB.
     pub queued_bytes: usize,
+    /// Time spent writing these to disk, syncs included; `group_time / groups` is what a sync takes.
+    pub group_time: Duration,
     /// About how many version rows there are, superseded ones and tombstones included (RocksDB's
     /// `rocksdb.estimate-num-keys`).
     pub versions_estimate: u64,
@@ -381,7 +384,7 @@ impl Store {
     /// Figures about the store. Cheap: no documents are read.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
-        let (commits, groups) = inner.commit_counts();
+        let (commits, groups, group_time) = inner.commit_counts();
         let (cache_hits, cache_misses) = inner.cache.counts();
         Stats {
             last_commit: self.last_commit(),
@@ -393,6 +396,7 @@ impl Store {
             commits,
             groups,
             queued_bytes: inner.queue.bytes(),
+            group_time,
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
             versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
             cache_hits,

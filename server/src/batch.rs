@@ -43,7 +43,15 @@ pub(crate) fn run(
         requested.into_iter().map(|operation| conditioned(service, container, sent.as_ref(), operation)).collect();
     let ran = operations::run(&service.store, container, operations, mode, guard)?;
 
+    if ran.recalled {
+        service.metrics.recalled();
+    }
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
+    for outcome in &ran.outcomes {
+        if let Outcome::Refused(error) = outcome {
+            service.metrics.refused(error.kind.status());
+        }
+    }
     let results: Vec<BatchResult> =
         ran.outcomes.into_iter().map(|outcome| result(container, outcome, headers)).collect::<Result<_, _>>()?;
     let body = serde_json::to_vec(&results).map_err(|error| {

@@ -20,7 +20,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 ///
 /// [`Config::default`] listens on `127.0.0.1:8081`, accepts the well-known key of the Cosmos DB emulator and has limits
 /// that suit one machine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Address to listen on. Port 0 picks a free one; ask [`Server::local_addr`](crate::Server::local_addr) which.
     pub listen: SocketAddr,
@@ -48,6 +48,25 @@ pub struct Config {
     pub connections_max: usize,
     /// Most requests worked on at once; further ones wait. Bounds the memory that bodies take. Default 256.
     pub requests_max: usize,
+}
+
+impl fmt::Debug for Config {
+    /// Everything but the key, which has no business in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("key", &self.key.as_ref().map(|_| "(set)"))
+            .field("tls", &self.tls)
+            .field("strict", &self.strict)
+            .field("chaos", &self.chaos)
+            .field("header_timeout", &self.header_timeout)
+            .field("body_timeout", &self.body_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("connections_max", &self.connections_max)
+            .field("requests_max", &self.requests_max)
+            .finish()
+    }
 }
 
 impl Default for Config {
@@ -172,6 +191,12 @@ mod tests {
         let own = Config { key: Some("c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IQ==".to_owned()), ..everywhere };
         assert!(own.validate().is_ok());
         assert!(Config::default().validate().is_ok());
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let config = Config { key: Some("c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IQ==".to_owned()), ..Config::default() };
+        assert!(!format!("{config:?}").contains("c2VjcmV0"), "{config:?}");
     }
 
     #[test]

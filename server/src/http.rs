@@ -32,6 +32,7 @@ use crate::config::{BODY_BYTES_MAX, Config, ServeError};
 use crate::connection::{Abrupt, Activity, Busy, Watched};
 use crate::descriptors;
 use crate::headers::Headers;
+use crate::metrics::Operation;
 use crate::routes::Route;
 use crate::service::{Reply, Service, Wait};
 use crate::status::{ApiError, Kind};
@@ -111,6 +112,7 @@ impl Server {
         let mut shutdown = pin!(shutdown);
         let (mut refused, mut warned) = (0u64, None);
         loop {
+            self.shared.service.metrics.connections(connections.len(), refused);
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
@@ -276,17 +278,42 @@ where
     }
 }
 
-/// Answers one request.
+/// Answers one request, counts it, and logs it. The log has no header and no body: there are keys in the one and other
+/// people's data in the other.
 async fn answer(
     shared: &Arc<Shared>,
     busy: &Busy,
     request: hyper::Request<Incoming>,
     stopped: watch::Receiver<bool>,
 ) -> hyper::Response<Full<Bytes>> {
+    let begun = Instant::now();
+    let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
+    let mut operation = Operation::Unknown;
+    let response = carry_out(shared, busy, request, stopped, &mut operation).await;
+    let (status, took) = (response.status(), begun.elapsed());
+    shared.service.metrics.answered(operation, status, took);
+    if let Some((method, uri)) = logged {
+        let activity = response.headers().get("x-ms-activity-id").and_then(|id| id.to_str().ok());
+        let (operation, status, micros) = (operation.name(), status.as_u16(), took.as_micros() as u64);
+        tracing::debug!(%method, path = uri.path(), operation, status, micros, activity, "answered");
+    }
+    response
+}
+
+async fn carry_out(
+    shared: &Arc<Shared>,
+    busy: &Busy,
+    request: hyper::Request<Incoming>,
+    stopped: watch::Receiver<bool>,
+    operation: &mut Operation,
+) -> hyper::Response<Full<Bytes>> {
     let (parts, mut body) = request.into_parts();
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
         .unwrap_or_else(|_| Err(ApiError::new(Kind::InternalServerError, "the request could not be examined")));
+    if let Ok(route) = &admitted {
+        *operation = Operation::of(route, &parts.method, Headers(&parts.headers));
+    }
     let admitted = match (admitted, &shared.dice) {
         (Ok(route), Some(dice)) => match inject(dice, &route, &parts, busy).await {
             Ok(fault) => Ok((route, fault)),

@@ -383,6 +383,9 @@ fn write(
 ) -> Result<Reply, ApiError> {
     let operation = conditioned(service, headers, operation)?;
     let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing, guard)?;
+    if ran.recalled {
+        service.metrics.recalled();
+    }
     let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
     let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);
     Ok(answer(container, outcome, last, last, headers.wants_minimal())?.recalled(ran.recalled))

@@ -41,6 +41,7 @@ mod items;
 mod key_ranges;
 mod local;
 mod metadata;
+mod metrics;
 mod offers;
 mod operations;
 mod partition_key;

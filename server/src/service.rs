@@ -3,8 +3,6 @@
 //! Owns the dispatch by route and method, and [`Reply`]. It is plain blocking code: the listener calls it on a thread
 //! that may wait for the disk. What an operation does is in the module of its resource.
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,6 +18,7 @@ use crate::chaos::Fault;
 use crate::config::{Config, ServeError};
 use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
+use crate::metrics::Metrics;
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
 use crate::tls::Tls;
@@ -151,8 +150,7 @@ pub(crate) struct Service {
     pub(crate) strict: bool,
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
-    /// Answers by the first digit of their status.
-    answers: [AtomicU64; 6],
+    pub(crate) metrics: Metrics,
 }
 
 impl Service {
@@ -172,7 +170,7 @@ impl Service {
             by_address,
             strict,
             open_metrics,
-            answers: Default::default(),
+            metrics: Metrics::new(),
         })
     }
 
@@ -237,12 +235,8 @@ impl Service {
         Some(self.finish(parts, reply))
     }
 
-    /// Adds what every answer carries, and counts it.
+    /// Adds what every answer carries.
     fn finish(&self, parts: &Parts, mut reply: Reply) -> Reply {
-        if let Some(count) = self.answers.get(usize::from(reply.status.as_u16() / 100)) {
-            // A counter orders nothing else.
-            count.fetch_add(1, Ordering::Relaxed);
-        }
         if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             reply = reply.minimal(true);
         }
@@ -284,7 +278,7 @@ impl Service {
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Metrics => match *method {
-                Method::GET => Ok(self.metrics()),
+                Method::GET => Ok(self.figures()),
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Databases => self.databases(method, headers, body),
@@ -470,6 +464,7 @@ impl Service {
             let gone = format!("Resource Not Found. The container {:?} was deleted.", container.definition.id);
             return Err(ApiError::not_found(gone).substatus(crate::status::OWNER_NOT_FOUND));
         }
+        self.metrics.refused(error.kind.status());
         let last = self.store.last_commit();
         let shown = error.current.take().filter(|_| headers.wants_representation());
         let body = shown.map(|current| error.body_showing(&current.render(container)));
@@ -502,25 +497,8 @@ impl Service {
     }
 
     /// Figures in Prometheus text.
-    fn metrics(&self) -> Reply {
-        let stats = self.store.stats();
-        let mut text = String::from("# TYPE etagdb_http_answers_total counter\n");
-        for (class, count) in self.answers.iter().enumerate().skip(2) {
-            // Writing to a string cannot fail.
-            let _ =
-                writeln!(text, "etagdb_http_answers_total{{class=\"{class}xx\"}} {}", count.load(Ordering::Relaxed));
-        }
-        let _ = writeln!(text, "# TYPE etagdb_last_commit gauge\netagdb_last_commit {}", self.store.last_commit());
-        for (name, value) in [
-            ("commits", stats.commits),
-            ("commit_groups", stats.groups),
-            ("document_cache_hits", stats.cache_hits),
-            ("document_cache_misses", stats.cache_misses),
-        ] {
-            let _ = writeln!(text, "# TYPE etagdb_{name}_total counter\netagdb_{name}_total {value}");
-        }
-        let _ = writeln!(text, "# TYPE etagdb_writable gauge\netagdb_writable {}", u8::from(stats.writable));
-        let mut reply = Reply::json(StatusCode::OK, text);
+    fn figures(&self) -> Reply {
+        let mut reply = Reply::json(StatusCode::OK, self.metrics.render(&self.store));
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
         reply
     }

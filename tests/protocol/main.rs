@@ -13,6 +13,7 @@ mod feeds;
 mod fuzz;
 mod idempotency;
 mod limits;
+mod operations;
 mod past;
 mod queries;
 mod ranges;

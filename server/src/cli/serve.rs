@@ -76,6 +76,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "FAULT=RATE,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     chaos: Option<Chaos>,
 
+    /// How log lines are written to standard error. ETAGDB_LOG=debug adds a line per request; none has a key in it.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+
     /// What an acknowledged write survives.
     #[arg(long, value_enum, default_value_t = Durability::Sync)]
     durability: Durability,
@@ -88,6 +92,14 @@ enum Certificate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// An object per line, for programs.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Durability {
     /// A power cut: it is on disk before it is acknowledged.
     Sync,
@@ -97,7 +109,7 @@ enum Durability {
 
 /// Serves until a signal comes.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    start_log()?;
+    start_log(args.log)?;
     let key = account_key(args.key)?;
     let key_named = if key.is_some() { "the one given" } else { "the emulator's well-known one" };
     let tls = match (args.tls, args.tls_cert, args.tls_key) {
@@ -180,15 +192,25 @@ fn failure(address: SocketAddr, error: &ServeError) -> Failure {
     }
 }
 
-fn start_log() -> Result<(), Failure> {
+fn start_log(format: LogFormat) -> Result<(), Failure> {
     let filter = match std::env::var("ETAGDB_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
             Failure::Usage(format!("ETAGDB_LOG is `{text}`: {error}; set it to error, warn, info, debug or trace"))
         })?,
         _ => EnvFilter::new("info"),
     };
+    let mut filter = filter;
+    for library in ["h2", "hyper", "hyper_util", "rustls", "tokio_rustls"] {
+        // At their most talkative these write out headers, and a signature is in one.
+        let quiet = format!("{library}=info").parse().map_err(|error| format!("cannot set up the log: {error}"))?;
+        filter = filter.add_directive(quiet);
+    }
     let colours = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     Ok(())
 }
 
