@@ -46,7 +46,8 @@ pub struct Config {
     /// Most connections open at once; a further one is told 503 and closed. Default 4,096; fewer where the system allows
     /// too few open files, because the store must not run out of them.
     pub connections_max: usize,
-    /// Most requests worked on at once; further ones wait. Bounds the memory that bodies take. Default 256.
+    /// Most requests worked on at once; further ones wait. Bodies, also those still arriving, take at most so many times
+    /// 2 MiB of memory. Default 256.
     pub requests_max: usize,
 }
 

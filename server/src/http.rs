@@ -69,6 +69,8 @@ struct Shared {
     tls: Option<Arc<ServerConfig>>,
     dice: Option<Dice>,
     requests: Semaphore,
+    /// Room for bodies, in KiB: as many of the largest as there may be requests, or many more small ones.
+    bodies: Semaphore,
 }
 
 impl Server {
@@ -90,8 +92,10 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(ServeError::Listen)?;
         let address = listener.local_addr().map_err(ServeError::Listen)?;
         let dice = config.chaos.clone().map(Dice::new);
-        let requests = Semaphore::new(config.requests_max);
-        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, dice, requests }) })
+        let requests = Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS));
+        let room = config.requests_max.saturating_mul(kib(BODY_BYTES_MAX) as usize);
+        let bodies = Semaphore::new(room.min(Semaphore::MAX_PERMITS));
+        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, dice, requests, bodies }) })
     }
 
     /// The address that is listened on, with the port that was picked if 0 was asked for.
@@ -289,7 +293,7 @@ async fn answer(
     let begun = Instant::now();
     let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
     let mut operation = Operation::Unknown;
-    let response = carry_out(shared, busy, request, stopped, &mut operation).await;
+    let response = examine(shared, busy, request, stopped, &mut operation).await;
     let (status, took) = (response.status(), begun.elapsed());
     shared.service.metrics.answered(operation, status, took);
     if let Some((method, uri)) = logged {
@@ -300,7 +304,8 @@ async fn answer(
     response
 }
 
-async fn carry_out(
+/// Takes a request apart, has it carried out if it may be, and puts the answer together.
+async fn examine(
     shared: &Arc<Shared>,
     busy: &Busy,
     request: hyper::Request<Incoming>,
@@ -321,29 +326,17 @@ async fn carry_out(
         },
         (admitted, _) => admitted.map(|route| (route, None)),
     };
-    let (route, fault, permit) = match admitted {
-        Ok((route, fault)) => match shared.requests.acquire().await {
-            Ok(permit) => (route, fault, permit),
-            Err(_) => {
-                return respond(
-                    shared.service.refuse(&parts, ApiError::new(Kind::ServiceUnavailable, "the server is stopping")),
-                    false,
-                );
-            }
-        },
+    let (route, fault) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => {
             let close = !drain(&mut body, shared.config.body_timeout).await;
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
-    let collected = match tokio::time::timeout(shared.config.body_timeout, collect(&mut body)).await {
-        Ok(collected) => collected,
-        Err(_) => Err(Unread::Late),
-    };
-    let body = match collected {
-        Ok(body) => body,
+    // The body first: a client that is slow to send it must not take the place of one that has.
+    let (body, room) = match take(shared, &mut body).await {
+        Ok(taken) => taken,
         Err(unread) => {
-            drop(permit);
             let (error, close) = match unread {
                 Unread::TooLarge => {
                     let drained = drain(&mut body, shared.config.body_timeout).await;
@@ -359,7 +352,12 @@ async fn carry_out(
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
+    let Ok(permit) = shared.requests.acquire().await else {
+        let stopping = ApiError::new(Kind::ServiceUnavailable, "the server is stopping");
+        return respond(shared.service.refuse(&parts, stopping), false);
+    };
     let reply = carry_out(shared, Request { route, parts, body }, permit, stopped).await;
+    drop(room);
     match fault {
         Some(Fault::Drop) => busy.cut().await,
         Some(fault) => respond(reply.header(chaos::HEADER, &fault.to_string()), false),
@@ -460,11 +458,31 @@ enum Unread {
     Broken(hyper::Error),
 }
 
-/// Reads a whole body of at most [`BODY_BYTES_MAX`] bytes.
-async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+/// Takes a request's body, and with it the room that it is given in memory until it is dropped.
+async fn take<'a>(shared: &'a Shared, body: &mut Incoming) -> Result<(Bytes, Option<SemaphorePermit<'a>>), Unread> {
+    if body.is_end_stream() {
+        return Ok((Bytes::new(), None));
+    }
+    let hint = body.size_hint();
+    if hint.lower() > BODY_BYTES_MAX as u64 {
         return Err(Unread::TooLarge);
     }
+    // A body of unknown length is given room for the largest.
+    let bytes = hint.upper().map_or(BODY_BYTES_MAX, |upper| usize::try_from(upper).unwrap_or(BODY_BYTES_MAX));
+    let room = shared.bodies.acquire_many(kib(bytes.min(BODY_BYTES_MAX))).await.map_err(|_| Unread::Late)?;
+    match tokio::time::timeout(shared.config.body_timeout, collect(body)).await {
+        Ok(collected) => collected.map(|body| (body, Some(room))),
+        Err(_) => Err(Unread::Late),
+    }
+}
+
+/// The room for a body of so many bytes, in KiB.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+/// Reads a whole body of at most [`BODY_BYTES_MAX`] bytes.
+async fn collect(body: &mut Incoming) -> Result<Bytes, Unread> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -11,6 +11,7 @@ mod conflicts;
 mod conformance;
 mod feeds;
 mod fuzz;
+mod hostile;
 mod idempotency;
 mod limits;
 mod operations;

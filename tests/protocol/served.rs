@@ -81,6 +81,13 @@ impl Served {
         &self.url
     }
 
+    /// How much memory the server holds, in bytes, as the system sees it.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// The file that the ready line asks clients to trust.
     pub(crate) fn authority(&self) -> PathBuf {
         let (_, path) = self.ready.split_once("trust: ").unwrap_or_else(|| panic!("nothing to trust: {}", self.ready));
