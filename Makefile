@@ -4,9 +4,10 @@
 CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
+SECONDS ?= 60
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench fuzz
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -46,6 +47,9 @@ conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
 
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null
+
+fuzz: tools ## new inputs for everything that reads what clients send (SECONDS=600 for each fuzzer)
+	ETAGDB_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --release --locked --workspace --lib -- fuzz:: --nocapture
 
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)

@@ -405,7 +405,7 @@ fn raw(body: &Bytes) -> Option<Box<RawValue>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use http::{HeaderMap, HeaderValue};
@@ -419,13 +419,14 @@ mod tests {
     /// A time in the middle of a period.
     const NOON_MS: u64 = 20_000 * PERIOD_MS + PERIOD_MS / 2;
 
-    struct Fixture {
+    /// A store with one container.
+    pub(crate) struct Fixture {
         store: Store,
-        container: Arc<Container>,
+        pub(crate) container: Arc<Container>,
         _dir: tempfile::TempDir,
     }
 
-    fn fixture() -> Fixture {
+    pub(crate) fn fixture() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("store")).unwrap();
         let catalog = Catalog::open(&store).unwrap();

@@ -33,6 +33,8 @@ mod document;
 mod epk;
 mod feed;
 mod figures;
+#[cfg(test)]
+mod fuzz;
 mod headers;
 mod http;
 mod idempotency;
