@@ -179,6 +179,49 @@ fn of_many_requests_with_one_key_at_once_one_writes() {
     assert_eq!(versions(&mut client), 1);
 }
 
+/// The guards of unique keys are writes too, in the same batch, and so is the expiry of what was there before.
+#[test]
+fn writes_beside_the_items_do_not_confuse_what_is_remembered() {
+    let host = Host::start();
+    let mut client = host.with_container();
+    let container = json!({
+        "id": "u",
+        "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2},
+        "uniqueKeyPolicy": {"uniqueKeys": [{"paths": ["/email"]}]},
+        "defaultTtl": -1,
+    });
+    client.post("/dbs/d/colls", &[], &container).expect_status(201);
+    let items = "/dbs/d/colls/u/docs";
+    let user = |id: &str, email: &str| json!({"id": id, "pk": "p", "email": email});
+    let create = |id: &str, email: &str| json!({"operationType": "Create", "resourceBody": user(id, email)});
+    let requests = [
+        (vec![KEY, ("idempotency-key", "one")], user("a", "ana@x"), 201),
+        (
+            vec![KEY, BATCH, ("idempotency-key", "batch")],
+            json!([
+                create("b", "berta@x"),
+                create("c", "carla@x"),
+                {"operationType": "Replace", "id": "b", "resourceBody": user("b", "bella@x")},
+                {"operationType": "Delete", "id": "c"},
+                create("d", "carla@x"),
+            ]),
+            200,
+        ),
+    ];
+    for (headers, body, status) in &requests {
+        let first = client.post(items, headers, body).expect_status(*status);
+        let again = client.post(items, headers, body);
+        assert_eq!(essence(&again), essence(&first));
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    }
+    let (headers, body, _) = &requests[1];
+    let results = client.post(items, headers, body).json();
+    for (index, id) in [(2, "b"), (4, "d")] {
+        let read = client.get(&format!("{items}/{id}"), &[KEY]).expect_status(200);
+        assert_eq!((&results[index]["resourceBody"], &results[index]["eTag"]), (&read.json(), &json!(read.etag())));
+    }
+}
+
 #[test]
 fn keys_that_make_no_sense_and_writes_that_are_not_remembered() {
     let host = Host::start();
