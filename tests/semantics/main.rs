@@ -13,6 +13,7 @@ mod feed_histories;
 mod handles;
 mod history;
 mod limits;
+mod linearizability;
 mod model;
 mod preconditions;
 mod read_only;
