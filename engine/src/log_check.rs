@@ -414,13 +414,13 @@ mod tests {
                 next += u64::from(count);
                 lasts.push(next - 1);
             }
-            // Some of the log is synced, up to the end of a record.
-            let synced = below(&mut rng, records.len() + 1);
+            // Some of the log is synced, up to the end of a record: the making of the store, at the least.
+            let synced = 1 + below(&mut rng, records.len());
             let whole = encode_log(&records);
-            let synced_bytes = if synced == 0 { 0 } else { ends(&records)[synced - 1] };
+            let synced_bytes = ends(&records)[synced - 1];
             database.write(4, &tear(&whole, synced_bytes, &mut rng));
             // The mark may lag behind the sync.
-            let mark = lasts[below(&mut rng, synced + 1)];
+            let mark = lasts[1 + below(&mut rng, synced)];
             let torn = database.check(mark).unwrap_or_else(|error| panic!("seed {seed}: false alarm: {error}"));
             torn.cut().expect("cut");
             let left = std::fs::read(database.log(4)).expect("read");
