@@ -56,6 +56,7 @@ fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=6
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
 
-powercut: ## the long run of the crash tests: 24,000 power cuts, 8,000 damages, each single call failing (minutes)
-	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 \
-	  $(CARGO) test --release --locked --workspace --test durability -- --nocapture --test-threads=1
+powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
+	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
+	  $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=1 \
+	  power damage faults seeded real_disk kill checkpoints linearizab

@@ -39,7 +39,8 @@
 //!   everything and names what is wrong.
 //! * [`Retention`] says how much of a collection's past is kept: by default, ten minutes.
 //! * [`DocumentTtl`] and [`CollectionTtl`] say how long documents live.
-//! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written.
+//! * [`Durability`] says what an acknowledged write survives; [`Error`] says whether anything was written;
+//!   [`Store::health`] says since when and why a store takes no writes.
 //!
 //! What it is not: it does not interpret bodies (they are bytes), does not talk over a network (the `etagdb` binary
 //! does), does not replicate, and lets one process at a time open a directory.

@@ -414,7 +414,7 @@ mod tests {
                 next += u64::from(count);
                 lasts.push(next - 1);
             }
-            // Some of the log is synced, up to the end of a record: at least the first, with which a store is made.
+            // Some of the log is synced, up to the end of a record: the making of the store, at the least.
             let synced = 1 + below(&mut rng, records.len());
             let whole = encode_log(&records);
             let synced_bytes = ends(&records)[synced - 1];

@@ -205,3 +205,21 @@ fn a_record_of_another_type_does_not_make_opening_go_round_for_ever() {
         assert!(said.contains(name.as_str()) && said.contains(&format!("offset {offset}")), "{said}");
     }
 }
+
+/// A whole database that is consistent in itself, but older than what was acknowledged from the store.
+#[test]
+fn an_older_database_put_back_is_refused() {
+    for victim in victims() {
+        let mut image = victim.image.clone();
+        let database = Path::new("store/rocksdb");
+        image.retain(|path, _| path == database || !path.starts_with(database));
+        let older = victim.before.iter().filter(|(path, _)| path.starts_with(database));
+        image.extend(older.map(|(path, contents)| (path.clone(), contents.clone())));
+        let dir = memory_dir();
+        write_image(&image, dir.path());
+        match check(&dir.path().join("store"), 11, &victim.told, Demand::Everything, false) {
+            Err(Wrong::Unopenable(said)) => assert!(said.starts_with("stored data is damaged: "), "{said}"),
+            other => panic!("{}: {other:?}", victim.name),
+        }
+    }
+}

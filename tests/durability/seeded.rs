@@ -87,7 +87,7 @@ fn a_feed_that_shows_commits_before_they_are_durable_is_noticed() {
 #[test]
 fn a_single_early_answer_is_noticed() {
     let mut recorded = Recorded::fresh(work(), &Orders::default());
-    earlier(&mut recorded, 6, |event| matches!(event, Event::Said(said) if said.starts_with("made")));
+    earlier(&mut recorded, 60, |event| matches!(event, Event::Said(said) if said.starts_with("made")));
     is_red("making a collection is answered early", &cut_power(&recorded, 12 * CUTS, Demand::Everything));
 }
 

@@ -13,6 +13,7 @@ mod etags;
 mod handles;
 mod history;
 mod limits;
+mod linearizability;
 mod preconditions;
 mod read_only;
 mod retention;
