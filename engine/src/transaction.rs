@@ -14,13 +14,12 @@ use bytes::Bytes;
 use crate::batch::{Action, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Operation, validate_body_len, validate_id};
 use crate::collection::{Collection, CollectionState};
 use crate::document::{Document, Written};
-use crate::encoding::{self, CollectionNumber};
+use crate::encoding::{self, CollectionNumber, TtlRecord};
 use crate::error::{Conflict, Error, Result};
 use crate::reads::{Expiring, PrefixRange, Reads};
 use crate::scan::{Scan, ScanRange};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use crate::ttl::TtlRecord;
 use crate::watermark::PinKind;
 use crate::{CommitSeq, Etag, Precondition, PutOptions};
 
