@@ -7,44 +7,37 @@ use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use crate::batch::{Operation, WriteBatch, validate_id};
-use crate::cache::{CachedVersion, VersionCache};
+use crate::batch::{Operation, WriteBatch};
+use crate::cache::VersionCache;
 use crate::collection::{Collection, CollectionState};
 use crate::commit::Judged;
 use crate::cursors::Cursors;
 use crate::directory::Directory;
-use crate::document::Document;
 use crate::durable::Durable;
-use crate::encoding::{
-    self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, TtlRecord, VersionHeader,
-    VersionKind,
-};
+use crate::encoding::{self, CollectionNumber, CollectionRecord, Horizon, MAX_NAME_BYTES, StoreRecord, TtlRecord};
 use crate::epoch::Epochs;
 use crate::error::{Error, Result};
 use crate::expiry::Expiries;
 use crate::flusher::Flusher;
 use crate::health::Health;
-use crate::judge::{WAITS_FOR_ITSELF, created_seq, refuse_in_update};
+use crate::judge::{WAITS_FOR_ITSELF, refuse_in_update};
 use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
 use crate::pending::Pending;
 use crate::queue::{Committer, Queue, Wait};
 use crate::retention::Retention;
 use crate::retry::Turns;
-use crate::rocks::{Reader, Rocks, Rows};
-use crate::scan::{Scan, ScanRange};
+use crate::rocks::{Rocks, Rows};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
 use crate::trim::Walks;
-use crate::ttl::{DocumentTtl, Lifetime, Lifetimes};
+use crate::ttl::Lifetimes;
 use crate::visible::Visible;
-use crate::watermark::{Pin, PinKind, Watermark};
-use crate::{AsOf, CommitSeq, Etag, clock};
+use crate::watermark::{PinKind, Watermark};
+use crate::{AsOf, CommitSeq, clock};
 
 /// A persistent store of versioned documents in collections.
 ///
@@ -106,45 +99,6 @@ pub(crate) struct Core {
 pub(crate) struct Collections {
     by_name: BTreeMap<String, Arc<CollectionState>>,
     next_number: CollectionNumber,
-}
-
-/// Figures about an open store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// The newest visible commit.
-    pub last_commit: CommitSeq,
-    /// The oldest commit sequence that a live snapshot reads at or a registered cursor stands at; `last_commit`
-    /// without any.
-    pub watermark: CommitSeq,
-    /// What keeps old versions from being dropped, the one with the oldest sequence first: which snapshot,
-    /// transaction or cursor it is, at which sequence, since when.
-    pub pins: Vec<Pin>,
-    /// Live snapshots.
-    pub snapshots: usize,
-    /// Registered cursors.
-    pub cursors: usize,
-    /// Change feeds that wait for a commit at this moment.
-    pub waiting_feeds: usize,
-    /// Writes committed since the store was opened.
-    pub commits: u64,
-    /// Write batches that they went to disk in. `commits / groups` is how many writes shared a sync.
-    pub groups: u64,
-    /// Bytes of bodies that wait to be written at this moment. Writers wait before they would make it more than 64 MiB.
-    pub queued_bytes: usize,
-    /// Time spent writing these to disk, syncs included; `group_time / groups` is what a sync takes.
-    pub group_time: Duration,
-    /// About how many version rows there are, superseded ones and tombstones included (RocksDB's
-    /// `rocksdb.estimate-num-keys`).
-    pub versions_estimate: u64,
-    /// Bytes of all version rows in sorted files (RocksDB's `rocksdb.total-sst-files-size`).
-    pub versions_bytes: u64,
-    /// Reads of current versions that were answered from the document cache since the store was opened.
-    pub cache_hits: u64,
-    /// Reads of current versions that were not.
-    pub cache_misses: u64,
-    /// Whether the store takes writes, a full disk aside; [`Store::health`] says more.
-    pub writable: bool,
 }
 
 impl Store {
@@ -393,30 +347,6 @@ impl Store {
         self.inner.run_maintenance()
     }
 
-    /// Figures about the store. Cheap: no documents are read.
-    pub fn stats(&self) -> Stats {
-        let inner = &self.inner;
-        let (commits, groups, group_time) = inner.commit_counts();
-        let (cache_hits, cache_misses) = inner.cache.counts();
-        Stats {
-            last_commit: self.last_commit(),
-            watermark: self.watermark(),
-            pins: inner.watermark.pins(),
-            snapshots: inner.watermark.snapshots(),
-            cursors: inner.cursors.count(),
-            waiting_feeds: inner.visible.waiting(),
-            commits,
-            groups,
-            queued_bytes: inner.queue.bytes(),
-            group_time,
-            versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
-            versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
-            cache_hits,
-            cache_misses,
-            writable: inner.health.check().is_ok(),
-        }
-    }
-
     /// Makes everything acknowledged so far durable, also under [`Durability::Buffered`].
     ///
     /// # Errors
@@ -540,141 +470,6 @@ impl Core {
 
     pub(crate) fn rocks_path(&self) -> PathBuf {
         self.directory.rocks_path()
-    }
-
-    pub(crate) fn etag(&self, seq: u64) -> Etag {
-        Etag::new(self.epochs.of(seq), CommitSeq::new(seq))
-    }
-
-    pub(crate) fn document(&self, seq: u64, header: &VersionHeader, body: Bytes) -> Document {
-        Document {
-            etag: self.etag(seq),
-            seq: CommitSeq::new(seq),
-            created: CommitSeq::new(created_seq(seq, header)),
-            time_ms: header.time_ms,
-            ttl: DocumentTtl::from_header(header),
-            body,
-        }
-    }
-
-    /// The newest version of a document at or below the visible sequence `at`, tombstones included. The body may be
-    /// left out unless it is asked for.
-    pub(crate) fn newest(&self, prefix: &[u8], at: u64, with_body: bool) -> Result<Option<CachedVersion>> {
-        self.newest_by(&mut None, prefix, at, with_body)
-    }
-
-    /// As [`newest`](Inner::newest), for many documents in turn: `reader` is made when it is first needed, and sees
-    /// what is in RocksDB by then.
-    pub(crate) fn newest_by<'a>(
-        &'a self,
-        reader: &mut Option<Reader<'a>>,
-        prefix: &[u8],
-        at: u64,
-        with_body: bool,
-    ) -> Result<Option<CachedVersion>> {
-        if let Some(version) = self.cache.get(prefix, at)
-            && (version.body.is_some() || !with_body)
-        {
-            return Ok(Some(version));
-        }
-        reader.get_or_insert_with(|| self.rocks.reader()).newest(prefix, at, |seq, header, body| {
-            let body = Bytes::copy_from_slice(body);
-            self.cache.offer(prefix, at, seq, header, &body);
-            CachedVersion { seq, header, body: Some(body) }
-        })
-    }
-
-    /// Reads the current version of a document.
-    pub(crate) fn get(&self, collection: &CollectionState, id: &[u8]) -> Result<Option<Document>> {
-        collection.check_live()?;
-        if validate_id(id).is_err() {
-            return Ok(None);
-        }
-        let prefix = encoding::document_prefix(collection.number, id);
-        let mut waited = false;
-        loop {
-            let at = self.visible();
-            let found = self.newest(&prefix, at.get(), true)?;
-            // Without a hold, the version that was current at `at` may have been superseded and dropped meanwhile.
-            // `trim` says why this ends.
-            if collection.incomplete_at(at) {
-                continue;
-            }
-            let present = found.filter(|version| version.header.kind == VersionKind::Document);
-            let Some(version) = present else { return Ok(None) };
-            if !collection.ttl().is_expired(&version.header, || self.now_ms()) {
-                return Ok(Some(self.document(version.seq, &version.header, version.body.unwrap_or_default())));
-            }
-            if waited {
-                return Ok(None);
-            }
-            // From now on every writer finds it expired, too, and those that did not are waited for.
-            self.observe_now_ms();
-            self.wait_for_writers(&prefix)?;
-            waited = true;
-        }
-    }
-
-    /// Reads the current version of a document if it is in the cache, body and all.
-    pub(crate) fn get_cached(&self, collection: &CollectionState, id: &[u8]) -> Option<Document> {
-        collection.check_live().ok()?;
-        validate_id(id).ok()?;
-        let version = self.cache.get(&encoding::document_prefix(collection.number, id), self.visible().get())?;
-        let present = version.header.kind == VersionKind::Document
-            && !collection.ttl().is_expired(&version.header, || self.observe_now_ms());
-        let body = version.body.filter(|_| present)?;
-        Some(self.document(version.seq, &version.header, body))
-    }
-
-    /// Reads a document as of commit `at`, for somebody who has a hold there.
-    pub(crate) fn get_at(
-        &self,
-        collection: &CollectionState,
-        id: &[u8],
-        at: CommitSeq,
-        lifetime: Lifetime,
-    ) -> Result<Option<Document>> {
-        collection.check_live()?;
-        if validate_id(id).is_err() {
-            return Ok(None);
-        }
-        let prefix = encoding::document_prefix(collection.number, id);
-        // The cache has newest versions only. One that is old enough for `at` is the one that was the newest then.
-        let found = match self.cache.get(&prefix, at.get()).filter(|version| version.body.is_some()) {
-            Some(version) => Some(version),
-            None => self.rocks.newest(&prefix, at.get(), |seq, header, body| {
-                let body = (header.kind == VersionKind::Document).then(|| Bytes::copy_from_slice(body));
-                CachedVersion { seq, header, body }
-            })?,
-        };
-        let present =
-            found.filter(|version| version.header.kind == VersionKind::Document && !lifetime.is_over(&version.header));
-        Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
-    }
-
-    /// Scans a collection as of commit `at`, for somebody who has a hold there.
-    pub(crate) fn scan_at(
-        &self,
-        collection: &CollectionState,
-        range: &ScanRange,
-        at: CommitSeq,
-        lifetime: Lifetime,
-    ) -> Result<Scan<'_>> {
-        collection.check_live()?;
-        Ok(Scan::new(self, collection, range, at, lifetime))
-    }
-
-    /// Scans a collection as it is now.
-    pub(crate) fn scan_now(&self, collection: &CollectionState, range: &ScanRange) -> Result<Scan<'_>> {
-        loop {
-            let at = self.visible();
-            // Its view of the rows is made here, and what is dropped later stays in it.
-            let lifetime = Lifetime { ttl: collection.ttl(), now_ms: self.observe_now_ms() };
-            let scan = self.scan_at(collection, range, at, lifetime)?;
-            if !collection.incomplete_at(at) {
-                return Ok(scan);
-            }
-        }
     }
 }
 
