@@ -1,12 +1,13 @@
 //! Closed-loop throughput: threads that each wait for their write before they make the next, raw RocksDB beside
 //! etagdb in one run, with the same durability and the same documents. Prints a table of medians and ratios.
 //!
-//! `cargo bench --bench throughput -- [--seconds S] [--rounds R] [--bytes B] [--documents N]`
+//! `cargo bench --bench throughput -- [--seconds S] [--rounds R] [--bytes B] [--documents N]
+//! [--only TEXT]`
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use etagdb::{Collection, Durability, Error, Etag, Options, Precondition, Store};
@@ -16,11 +17,13 @@ struct Settings {
     rounds: usize,
     bytes: usize,
     documents: u64,
+    /// Rows whose name and number of threads, as printed, contain this.
+    only: String,
 }
 
 impl Settings {
     fn from_arguments() -> Settings {
-        let mut settings = Settings { seconds: 2.0, rounds: 3, bytes: 1024, documents: 50_000 };
+        let mut settings = Settings { seconds: 2.0, rounds: 3, bytes: 1024, documents: 50_000, only: String::new() };
         let mut arguments = std::env::args().skip(1);
         while let Some(flag) = arguments.next() {
             // Cargo passes this to every benchmark.
@@ -28,13 +31,17 @@ impl Settings {
                 continue;
             }
             let value = arguments.next().unwrap_or_else(|| panic!("{flag} needs a value"));
+            if flag == "--only" {
+                settings.only = value;
+                continue;
+            }
             let number: f64 = value.parse().unwrap_or_else(|_| panic!("{flag} needs a number, not {value:?}"));
             match flag.as_str() {
                 "--seconds" => settings.seconds = number,
                 "--rounds" => settings.rounds = number as usize,
                 "--bytes" => settings.bytes = number as usize,
                 "--documents" => settings.documents = number as u64,
-                _ => panic!("unknown flag {flag}; known are --seconds, --rounds, --bytes and --documents"),
+                _ => panic!("unknown flag {flag}; known are --seconds, --rounds, --bytes, --documents and --only"),
             }
         }
         settings
@@ -60,7 +67,7 @@ fn key(id: u64) -> [u8; 16] {
 struct RawGet<'a>(&'a rocksdb::DB);
 struct RawPut<'a>(&'a rocksdb::DB, bool);
 struct Get<'a>(&'a Collection);
-struct Cas<'a>(&'a Collection, Vec<AtomicU64>, Vec<AtomicU64>);
+struct Cas<'a>(&'a Collection, Vec<Mutex<Option<Etag>>>);
 struct Update<'a>(&'a Collection);
 
 impl Backend for RawGet<'_> {
@@ -85,8 +92,7 @@ impl Backend for Get<'_> {
 
 impl<'a> Cas<'a> {
     fn new(collection: &'a Collection, documents: u64) -> Cas<'a> {
-        let atomics = || (0..documents).map(|_| AtomicU64::new(0)).collect();
-        Cas(collection, atomics(), atomics())
+        Cas(collection, (0..documents).map(|_| Mutex::default()).collect())
     }
 }
 
@@ -94,18 +100,13 @@ impl Backend for Cas<'_> {
     /// A compare-and-swap by somebody who knows the etag from the write before; a lost race reads it and tries again,
     /// and counts once.
     fn operate(&self, id: u64, body: &[u8]) {
-        let (high, low) = (&self.1[id as usize], &self.2[id as usize]);
-        let known = (high.load(Ordering::Relaxed), low.load(Ordering::Relaxed));
-        let mut guard = match known {
-            (0, 0) => self.0.get(key(id)).expect("get").expect("loaded").etag,
-            (high, low) => etag_of(high, low),
-        };
+        let known = &self.1[id as usize];
+        let remembered = *known.lock().expect("nobody panics");
+        let mut guard = remembered.unwrap_or_else(|| self.0.get(key(id)).expect("get").expect("loaded").etag);
         loop {
             match self.0.put(key(id), body, guard) {
                 Ok(written) => {
-                    let (new_high, new_low) = halves(written.etag);
-                    high.store(new_high, Ordering::Relaxed);
-                    low.store(new_low, Ordering::Relaxed);
+                    *known.lock().expect("nobody panics") = Some(written.etag);
                     return;
                 }
                 Err(Error::Conflict(conflict)) => guard = conflict.current.expect("present"),
@@ -119,17 +120,6 @@ impl Backend for Update<'_> {
     fn operate(&self, id: u64, body: &[u8]) {
         self.0.update(key(id), |_| Ok(etagdb::Change::Put(body.to_vec()))).expect("update");
     }
-}
-
-fn halves(etag: Etag) -> (u64, u64) {
-    let number = u128::from_str_radix(&etag.to_string().replace('-', ""), 16).expect("hexadecimal");
-    ((number >> 64) as u64, number as u64)
-}
-
-fn etag_of(high: u64, low: u64) -> Etag {
-    let hex = format!("{high:016x}{low:016x}");
-    let text = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-    text.parse().expect("an etag")
 }
 
 /// Operations a second of `threads` threads over the first `documents` documents.
@@ -176,6 +166,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Measures both in turn, round by round, so that a machine that slows down slows both.
 fn row(name: &str, threads: u64, documents: u64, raw: &dyn Backend, ours: &dyn Backend, settings: &Settings) {
+    let label = format!("| {name} | {threads} |");
+    if !label.contains(&settings.only) {
+        return;
+    }
     let (mut raws, mut ourses, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
         let raw = run(raw, threads, documents, settings);
@@ -184,7 +178,7 @@ fn row(name: &str, threads: u64, documents: u64, raw: &dyn Backend, ours: &dyn B
         ourses.push(ours);
         ratios.push(ours / raw);
     }
-    println!("| {name} | {threads} | {:.0} | {:.0} | {:.2} |", median(raws), median(ourses), median(ratios));
+    println!("{label} {:.0} | {:.0} | {:.2} |", median(raws), median(ourses), median(ratios));
 }
 
 fn open_raw(path: &Path) -> rocksdb::DB {
@@ -240,6 +234,10 @@ fn main() {
             row("one hot key, update, Sync", 16, 1, &RawPut(&raw, sync), &Update(&docs), &settings);
         }
         let stats = store.stats();
-        eprintln!("{durability:?}: {:.1} writes a group", stats.commits as f64 / stats.groups as f64);
+        eprintln!(
+            "{durability:?}: {:.1} writes a group, {:?} to write it",
+            stats.commits as f64 / stats.groups as f64,
+            stats.group_time / stats.groups.max(1) as u32
+        );
     }
 }
