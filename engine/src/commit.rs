@@ -60,7 +60,7 @@ use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionKind};
 use crate::error::Result;
 use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update, rest_of_unit};
 use crate::pending::Head;
-use crate::queue::{Basis, Place, Submission, Ticket, Wait, Work};
+use crate::queue::{Basis, Group, Place, Ticket, Wait, Work};
 use crate::reads::{Reads, Validator};
 use crate::rocks::Rows;
 use crate::store::Core;
@@ -220,14 +220,15 @@ impl Core {
     }
 
     /// Writes a group and publishes it. One result per submission. Called by one leader at a time.
-    pub(crate) fn write_group(&self, group: &[Submission]) -> Vec<Result<()>> {
+    pub(crate) fn write_group(&self, group: &mut Group) -> Vec<Result<()>> {
+        let mut rows = std::mem::take(&mut group.rows);
+        let group = &group.submissions[..];
         // A failure of the group before this one, or of the flusher, is known only now.
         if let Err(error) = self.health.check() {
             self.void_queue(&error);
             return group.iter().map(|_| self.health.check()).collect();
         }
         let epoch = self.epochs.for_write();
-        let mut rows = Rows::default();
         let mut results = Vec::with_capacity(group.len());
         let (mut written, mut dropped) = (None, false);
         let (mut time_ms, mut commits) = (0, 0);
@@ -238,7 +239,9 @@ impl Core {
                     let valid = reads.as_ref().map_or(Ok(()), |reads| validator.check(reads, submission.place));
                     if valid.is_ok() && !writes.is_empty() {
                         let place = submission.place;
-                        self.encode(&mut rows, writes, place);
+                        if !submission.is_encoded {
+                            self.encode(&mut rows, writes, place);
+                        }
                         let (first, last) = written.unwrap_or((place.start, 0));
                         written = Some((first, last.max(place.start + writes.len() as u64 - 1)));
                         time_ms = place.time_ms;
@@ -305,7 +308,7 @@ impl Core {
     }
 
     /// Encodes the writes of one batch.
-    fn encode(&self, rows: &mut Rows, writes: &[JudgedWrite], place: Place) {
+    pub(crate) fn encode(&self, rows: &mut Rows, writes: &[JudgedWrite], place: Place) {
         let mut key = Vec::new();
         let mut value = Vec::new();
         for (index, write) in writes.iter().enumerate() {

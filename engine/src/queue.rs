@@ -4,9 +4,13 @@
 //! # Leading
 //!
 //! There is no thread that commits for others while one of those who wait can do it. A writer that finds nobody leading
-//! leads at once; a leader that is done calls the first of those who queued meanwhile, and with nobody there the lead
-//! lapses. So a lone writer never hands over to another thread. Only where the first in the queue waits as a future is
-//! there nobody to call, and then a thread of the store's own leads.
+//! leads at once. When its group is on disk and many have queued meanwhile, it goes on with them, for a few groups,
+//! since to wake another leader takes as long as half a sync; then it calls the first in the queue to lead. With nobody there the
+//! lead lapses. So a lone writer never hands over to another thread. Only where the first in the queue waits as a
+//! future is there nobody to call, and then a thread of the store's own leads.
+//!
+//! What can be done before and after the write to disk is kept away from the leader, for everybody waits for it:
+//! writers encode their rows when they queue, and those who were answered first wake the others.
 //!
 //! # Groups that fail
 //!
@@ -30,10 +34,19 @@ use crate::collection::CollectionState;
 use crate::error::{Error, Result};
 use crate::judge::JudgedWrite;
 use crate::reads::Reads;
+use crate::rocks::Rows;
 use crate::store::Core;
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;
+/// Rows of batches up to this size are encoded by their writers, under the lock of the queue.
+const ENCODE_BYTES: usize = 64 << 10;
+/// And of up to so many writes: others wait for the lock.
+const ENCODE_WRITES: usize = 64;
+/// So many groups a leader takes to disk before it calls another one: its own answer waits for the last of them.
+const GROUPS_PER_LEAD: usize = 4;
+/// A group of so many is worth going on for.
+const MANY: usize = 16;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -53,7 +66,7 @@ pub(crate) struct Queue {
 }
 
 struct QueueState {
-    waiting: VecDeque<Submission>,
+    waiting: VecDeque<Group>,
     bytes: usize,
     led: bool,
     last_assigned: u64,
@@ -79,10 +92,21 @@ pub(crate) struct Place {
     pub(crate) time_ms: u64,
 }
 
+/// What goes to disk in one write.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub(crate) submissions: Vec<Submission>,
+    /// What those have encoded that are.
+    pub(crate) rows: Rows,
+    bytes: usize,
+}
+
 /// A judged batch, the end of a collection, or somebody who waits for others, on its way.
 pub(crate) struct Submission {
     pub(crate) work: Work,
     pub(crate) place: Place,
+    /// Whether its rows are in those of its group.
+    pub(crate) is_encoded: bool,
     waiter: Arc<Waiter>,
 }
 
@@ -139,7 +163,32 @@ struct Slot {
 
 enum Turn {
     Lead,
-    Done(Result<()>),
+    /// The answer, and others who are to be told theirs.
+    Done(Result<()>, Vec<Told>),
+}
+
+/// A writer and its answer.
+type Told = (Arc<Waiter>, Result<()>);
+
+/// Answers all. Those who block help, half of the rest each.
+fn tell(mut all: Vec<Told>) {
+    while let Some((waiter, result)) = all.pop() {
+        let rest = match waiter.wait {
+            Wait::Blocking => all.split_off(all.len() / 2),
+            Wait::AsFuture => Vec::new(),
+        };
+        waiter.call(Turn::Done(result, rest));
+    }
+}
+
+/// Has all answered by the first of them who can.
+fn have_told(mut all: Vec<Told>) {
+    if let Some(index) = all.iter().position(|(waiter, _)| waiter.wait == Wait::Blocking) {
+        let (waiter, result) = all.swap_remove(index);
+        waiter.call(Turn::Done(result, all));
+    } else {
+        tell(all);
+    }
 }
 
 impl Waiter {
@@ -173,7 +222,7 @@ impl Waiter {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let mut slot = self.slot.lock();
         match slot.turn.take() {
-            Some(Turn::Done(result)) => Poll::Ready(result),
+            Some(Turn::Done(result, _)) => Poll::Ready(result),
             // Futures are not called to lead.
             Some(Turn::Lead) | None => {
                 slot.waker = Some(context.waker().clone());
@@ -205,7 +254,7 @@ impl Answer {
     /// Waits for it in place of polling.
     pub(crate) fn wait(self) -> Result<()> {
         loop {
-            if let Turn::Done(result) = self.0.wait() {
+            if let Turn::Done(result, _) = self.0.wait() {
                 return result;
             }
         }
@@ -243,20 +292,16 @@ impl Queue {
         self.state.lock().bytes
     }
 
-    fn take_group(&self) -> Vec<Submission> {
+    /// The next group; an empty one when fewer than `at_least` wait.
+    fn take_group(&self, at_least: usize) -> Group {
         let mut state = self.state.lock();
-        let (mut bytes, mut count) = (0, 0);
-        for next in &state.waiting {
-            let more = next.work.bytes();
-            if count > 0 && bytes + more > GROUP_BYTES {
-                break;
-            }
-            (bytes, count) = (bytes + more, count + 1);
+        if state.waiting.front().is_none_or(|group| group.submissions.len() < at_least) {
+            return Group::default();
         }
-        state.bytes -= bytes;
-        let group = state.waiting.drain(..count).collect();
+        let group = state.waiting.pop_front().unwrap_or_default();
+        state.bytes -= group.bytes;
         drop(state);
-        if bytes > 0 {
+        if group.bytes > 0 {
             self.room.notify_all();
         }
         group
@@ -285,7 +330,20 @@ impl Core {
             state.last_time_ms = place.time_ms;
         }
         state.bytes += bytes;
-        state.waiting.push_back(Submission { work, place, waiter: Arc::clone(&waiter) });
+        if state.waiting.back().is_none_or(|group| group.bytes > 0 && group.bytes + bytes > GROUP_BYTES) {
+            state.waiting.push_back(Group::default());
+        }
+        let group = state.waiting.back_mut().expect("just made");
+        group.bytes += bytes;
+        let is_encoded = match &work {
+            // Of a transaction it is not certain that it will be written.
+            Work::Writes(writes, None) if bytes <= ENCODE_BYTES && writes.len() <= ENCODE_WRITES => {
+                self.encode(&mut group.rows, writes, place);
+                true
+            }
+            _ => false,
+        };
+        group.submissions.push(Submission { work, place, is_encoded, waiter: Arc::clone(&waiter) });
         let first = !std::mem::replace(&mut state.led, true);
         drop(state);
         let leads = first && wait == Wait::Blocking;
@@ -297,13 +355,22 @@ impl Core {
 
     /// Waits until what was queued is visible or has failed; leads the queue when it is called to.
     pub(crate) fn finish(&self, ticket: Ticket) -> Result<()> {
-        if ticket.leads {
-            self.lead();
+        if ticket.leads
+            && let Some(result) = self.lead(Some(&ticket.waiter))
+        {
+            return result;
         }
         loop {
             match ticket.waiter.wait() {
-                Turn::Done(result) => return result,
-                Turn::Lead => self.lead(),
+                Turn::Done(result, others) => {
+                    tell(others);
+                    return result;
+                }
+                Turn::Lead => {
+                    if let Some(result) = self.lead(Some(&ticket.waiter)) {
+                        return result;
+                    }
+                }
             }
         }
     }
@@ -350,28 +417,32 @@ impl Core {
         }
     }
 
-    /// Takes one group from the head of the queue to disk, answers its writers, and passes the lead on.
-    fn lead(&self) {
-        let mut group = self.queue.take_group();
-        let waiters = group.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
-        let mut guard = Lead { core: self, waiters };
-        let visible = self.visible().get();
-        // What these waited for came with the group before.
-        let over = |work: &Work| matches!(work, Work::After(seq) if *seq <= visible);
-        if group.iter().any(|submission| over(&submission.work)) {
-            for submission in group.extract_if(.., |submission| over(&submission.work)) {
-                submission.waiter.call(Turn::Done(Ok(())));
+    /// Takes some groups from the head of the queue to disk, has their writers answered, and passes the lead on. Returns
+    /// the answer of the leader's own submission.
+    fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
+        let mut lead = Lead { core: self, waiters: Vec::new() };
+        let mut answer = None;
+        let mut deliver = |mut told: Vec<Told>| {
+            if let Some(index) = own.and_then(|own| told.iter().position(|(waiter, _)| Arc::ptr_eq(waiter, own))) {
+                answer = Some(told.swap_remove(index).1);
             }
-            guard.waiters = group.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
+            have_told(told);
+        };
+        for lead_before in 0..GROUPS_PER_LEAD {
+            // A small group is led by one of its own: the fewer there are, the more one is missed who leads for others.
+            let mut group = self.queue.take_group(if lead_before == 0 { 1 } else { MANY });
+            if group.submissions.is_empty() {
+                break;
+            }
+            let visible = self.visible().get();
+            // What these waited for came with an earlier group.
+            let over = |submission: &mut Submission| matches!(submission.work, Work::After(seq) if seq <= visible);
+            deliver(group.submissions.extract_if(.., over).map(|submission| (submission.waiter, Ok(()))).collect());
+            lead.waiters = group.submissions.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
+            let results = self.write_group(&mut group);
+            deliver(lead.waiters.drain(..).zip(results).collect());
         }
-        let results = self.write_group(&group);
-        let waiters = std::mem::take(&mut guard.waiters);
-        // The next leader can be busy while this one wakes its group.
-        drop(guard);
-        drop(group);
-        for (waiter, result) in waiters.into_iter().zip(results) {
-            waiter.call(Turn::Done(result));
-        }
+        answer
     }
 
     /// Ends the generation after a failure: nothing that rests on what was queued up to now will be written.
@@ -390,9 +461,8 @@ impl Core {
         };
         queue.room.notify_all();
         self.pending.clear();
-        for submission in refused {
-            submission.waiter.call(Turn::Done(Err(self.refusal(&refusal))));
-        }
+        let refused = refused.into_iter().flat_map(|group| group.submissions);
+        tell(refused.map(|submission| (submission.waiter, Err(self.refusal(&refusal)))).collect());
     }
 
     /// What those are told whose write was never tried.
@@ -410,11 +480,10 @@ impl Core {
 
     /// Writes one group, and keeps the lead.
     pub(crate) fn lead_once(&self) {
-        let waiting = self.queue.take_group();
-        let results = self.write_group(&waiting);
-        for (submission, result) in waiting.iter().zip(results) {
-            submission.waiter.call(Turn::Done(result));
-        }
+        let mut group = self.queue.take_group(1);
+        let results = self.write_group(&mut group);
+        let waiters = group.submissions.into_iter().map(|submission| submission.waiter);
+        tell(waiters.zip(results).collect());
     }
 
     pub(crate) fn pass_lead(&self) {
@@ -422,7 +491,8 @@ impl Core {
     }
 
     pub(crate) fn wait_until_queued(&self, count: usize) {
-        while self.queue.state.lock().waiting.len() < count {
+        let queued = || self.queue.state.lock().waiting.iter().map(|group| group.submissions.len()).sum::<usize>();
+        while queued() < count {
             thread::yield_now();
         }
     }
@@ -439,12 +509,10 @@ impl Drop for Lead<'_> {
         if !self.waiters.is_empty() {
             let fail = self.core.health.after_failed_write(Error::io("the thread that wrote for this group panicked"));
             self.core.void_queue(&fail());
-            for waiter in self.waiters.drain(..) {
-                waiter.call(Turn::Done(Err(fail())));
-            }
+            tell(self.waiters.drain(..).map(|waiter| (waiter, Err(fail()))).collect());
         }
         let mut state = self.core.queue.state.lock();
-        match state.waiting.front() {
+        match state.waiting.front().and_then(|group| group.submissions.first()) {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),
             Some(_) => self.core.queue.summons.call(),
@@ -497,7 +565,7 @@ impl Committer {
         let worker = Arc::clone(core);
         let run = move || {
             while worker.queue.summons.answer() {
-                worker.lead();
+                worker.lead(None);
             }
         };
         let thread = thread::Builder::new().name("etagdb-committer".into()).spawn(run).map_err(Error::io)?;
