@@ -21,10 +21,11 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::hint;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 
@@ -47,6 +48,9 @@ const ENCODE_WRITES: usize = 64;
 const GROUPS_PER_LEAD: usize = 4;
 /// A group of so many is worth going on for.
 const MANY: usize = 16;
+/// How often a writer looks for its answer before it sleeps, when nothing is synced: some tens of microseconds.
+const LOOKS: u32 = 512;
+const LOOKS_PER_YIELD: u32 = 32;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -151,6 +155,8 @@ pub(crate) struct Ticket {
 /// Where a waiting writer gets its answer.
 struct Waiter {
     wait: Wait,
+    /// Whether there is a turn in the slot: for those who look before they sleep.
+    is_called: AtomicBool,
     slot: Mutex<Slot>,
     called: Condvar,
 }
@@ -193,13 +199,14 @@ fn have_told(mut all: Vec<Told>) {
 
 impl Waiter {
     fn new(wait: Wait) -> Arc<Waiter> {
-        Arc::new(Waiter { wait, slot: Mutex::default(), called: Condvar::new() })
+        Arc::new(Waiter { wait, is_called: AtomicBool::new(false), slot: Mutex::default(), called: Condvar::new() })
     }
 
     fn call(&self, turn: Turn) {
         let waker = {
             let mut slot = self.slot.lock();
             slot.turn = Some(turn);
+            self.is_called.store(true, Ordering::Release);
             slot.waker.take()
         };
         self.called.notify_one();
@@ -209,8 +216,16 @@ impl Waiter {
         }
     }
 
-    fn wait(&self) -> Turn {
+    /// `looks`: how often to look for the turn before sleeping.
+    fn wait(&self, looks: u32) -> Turn {
+        for look in 0..looks {
+            if self.is_called.load(Ordering::Acquire) {
+                break;
+            }
+            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 { thread::yield_now() } else { hint::spin_loop() }
+        }
         let mut slot = self.slot.lock();
+        self.is_called.store(false, Ordering::Relaxed);
         loop {
             match slot.turn.take() {
                 Some(turn) => return turn,
@@ -254,7 +269,7 @@ impl Answer {
     /// Waits for it in place of polling.
     pub(crate) fn wait(self) -> Result<()> {
         loop {
-            if let Turn::Done(result, _) = self.0.wait() {
+            if let Turn::Done(result, _) = self.0.wait(0) {
                 return result;
             }
         }
@@ -355,13 +370,15 @@ impl Core {
 
     /// Waits until what was queued is visible or has failed; leads the queue when it is called to.
     pub(crate) fn finish(&self, ticket: Ticket) -> Result<()> {
+        // A write that is not synced is over before its writer would sleep.
+        let looks = if self.options.syncs() { 0 } else { LOOKS };
         if ticket.leads
             && let Some(result) = self.lead(Some(&ticket.waiter))
         {
             return result;
         }
         loop {
-            match ticket.waiter.wait() {
+            match ticket.waiter.wait(looks) {
                 Turn::Done(result, others) => {
                     tell(others);
                     return result;
