@@ -229,8 +229,16 @@ impl Pair<'_> {
         let written = |(key, _): &(&Key, &Option<Etag>)| {
             points.contains_key(*key) && writes.iter().any(|(written, _)| written == *key)
         };
-        let changed: Vec<_> = reads().filter(is_changed).collect();
-        let must_fail = changed.iter().any(|read| by_commit(read) || written(read));
+        // By what the collections said at the snapshot: somebody may have gone by it, whatever they say now.
+        let later = View { from_ms: now.from_ms, to_ms: now.to_ms, ..view.clone() };
+        let has_expired = |(key, seen): &(&Key, &Option<Etag>)| {
+            seen.is_some() && self.oracle.see(key.0, key.1, &later).if_known().is_none()
+        };
+        let is_written = |key: &Key| writes.iter().any(|(written, _)| written == key);
+        let changed: Vec<_> = reads().filter(|read| is_changed(read) || has_expired(read)).collect();
+        let must_fail = changed.iter().any(|read| {
+            is_changed(read) && (by_commit(read) || written(read)) || has_expired(read) && !is_written(read.0)
+        });
         match result {
             Err(Error::Conflict(conflict)) => {
                 // What came since and has expired already did change, and is as it was.
@@ -238,7 +246,8 @@ impl Pair<'_> {
                     let newest = self.oracle.chain(key.0, key.1).pop();
                     newest.is_some_and(|newest| newest.seq > view.seq && newest.is_document() && current(key).is_none())
                 };
-                let agrees = reads().filter(|read| is_changed(read) || came_and_expired(read)).any(|(key, seen)| {
+                let may_fail = |read: &_| is_changed(read) || has_expired(read) || came_and_expired(read);
+                let agrees = reads().filter(may_fail).any(|(key, seen)| {
                     let expected = seen.map_or(Precondition::Absent, Precondition::Match);
                     conflict.id == IDS[key.1] && conflict.expected == expected && conflict.position == 0
                 });
