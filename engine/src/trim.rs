@@ -18,8 +18,9 @@
 //! done again.
 //!
 //! A version that a snapshot reads is passed over, and the walk remembers where; when that snapshot is gone, it goes
-//! back to there. The position on disk never passes such a place, so a crash forgets no version. Cursors of the feed
-//! stop the walk: they need everything that comes after them.
+//! back to there. The position on disk never passes such a place, so a crash forgets no version. What superseded it may
+//! have gone with its row meanwhile; then it goes when the walk comes to the next row of its document that is left.
+//! Cursors of the feed stop the walk: they need everything that comes after them.
 //!
 //! The newest row that is old enough stays, also when it is a tombstone that nobody needs: it is what a reader of the
 //! past finds who asks for a time since then, and the horizon must not be above it. It goes when another row of the

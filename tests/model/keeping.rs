@@ -46,10 +46,13 @@ impl Oracle {
         let between = old.iter().filter(|other| !other.gone).count();
         let is_passed = keep == 0 || (exists && between > keep) || (!exists && old.len() == after.len());
         let may_go = is_due(superseded) && !is_read && !is_counted;
-        // Where what superseded it is gone, nobody knows when that was, and whoever reads up to the next one may need it.
-        let next = after.iter().find(|other| !other.gone).map_or(self.last, |next| next.seq);
-        let seems_read = needs.at.iter().any(|&at| version.seq <= at && at < next);
+        // Where what superseded it is gone, nobody knows when that was. It counts as superseded by the next one, so
+        // whoever reads up to that may need it, and that must be old enough and not beyond a cursor.
+        let next = after.iter().find(|other| !other.gone);
+        let next_seq = next.map_or(self.last, |next| next.seq);
+        let seems_read = needs.at.iter().any(|&at| version.seq <= at && at < next_seq);
         let is_passed = is_passed && (!seems_read || self.errs(Mistake::ForgetsSnapshots));
+        let is_passed = is_passed && next.is_none_or(|next| is_due(next));
         if version.is_document() {
             return match (may_go, is_passed) {
                 (false, _) => Fate::Stays,

@@ -44,8 +44,10 @@ pub(crate) const MOST: usize = 4;
 
 impl<'s> Pair<'s> {
     pub(crate) fn new(subject: &'s mut Subject, mistake: Option<Mistake>) -> Agreement<Pair<'s>> {
-        // Everything before the history is earlier than everything in it.
-        let clock_ms = subject.clock.get().max(subject.last_ms) + 100;
+        // Everything before the history is earlier than everything in it, also what the store only told somebody of when
+        // the clock was ahead.
+        let now_ms = subject.now_ms()?;
+        let clock_ms = now_ms + 100;
         subject.clock.set(clock_ms);
         let base = subject.store().last_commit().get();
         let oracle = Oracle::new(base, subject.last_ms, clock_ms, mistake);

@@ -85,6 +85,15 @@ impl Subject {
         self.store.as_ref().expect("open between the steps")
     }
 
+    /// The time by which the store goes, which may be later than the clock. Who holds the past is listed with the time
+    /// at which he came.
+    pub(crate) fn now_ms(&self) -> Agreement<u64> {
+        let snapshot = self.store().snapshot();
+        let since = self.store().stats().pins.into_iter().rfind(|pin| pin.seq == snapshot.seq());
+        let since = since.ok_or("a snapshot is not among the pins")?.since;
+        Ok(since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+    }
+
     /// Nothing happens by itself, and nothing is large.
     pub(crate) fn options(&self) -> Options {
         Options::default()

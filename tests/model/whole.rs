@@ -71,13 +71,9 @@ impl Pair<'_> {
         self.oracle.clock_ms = self.oracle.clock_ms.saturating_add_signed(by_ms).max(self.oracle.refused_ms);
         self.subject.clock.set(self.oracle.clock_ms);
         if by_ms < 0 {
-            // Whatever the store was asked before may have made it remember the time, or not. Ask which: who holds the
-            // past is listed with the time at which he came.
+            // Whatever the store was asked before may have made it remember the time, or not. Ask which.
             let (least, most) = (self.oracle.now_ms(), self.oracle.now_ms().max(self.oracle.seen_ms));
-            let snapshot = self.subject.store().snapshot();
-            let since = self.subject.store().stats().pins.into_iter().rfind(|pin| pin.seq == snapshot.seq());
-            let since = since.ok_or("a snapshot is not among the pins")?.since;
-            let now_ms = since.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            let now_ms = self.subject.now_ms()?;
             agree!((least..=most).contains(&now_ms), "now it is {now_ms}, and must be from {least} to {most}");
             self.oracle.floor_ms = now_ms;
         }

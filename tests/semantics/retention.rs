@@ -191,6 +191,31 @@ fn what_a_snapshot_kept_is_dropped_after_a_reopen_too() {
 }
 
 #[test]
+fn what_a_snapshot_kept_goes_once_a_cursor_has_passed_the_next_version_that_is_left() {
+    let timed = Timed::new();
+    let (store, docs) = (&timed.fixture.store, timed.fixture.collection("docs"));
+    docs.set_retention(Retention::age(Duration::ZERO)).expect("set");
+    let put = |body: &str| docs.put("a", body, Precondition::Any).expect("put").seq;
+    let one = put("1");
+    let snapshot = store.snapshot();
+    let (two, three) = (put("2"), put("3"));
+    assert_eq!(dropped(&timed), 1, "2, and the snapshot keeps 1");
+    drop(snapshot);
+    // That 2 superseded 1 is no longer known, so 1 counts as superseded by 3.
+    store.register_cursor("audit", two).expect("register");
+    put("4");
+    let seqs = || {
+        let history = docs.history("a").expect("history");
+        history.map(|version| version.expect("read").seq).collect::<Vec<_>>()
+    };
+    assert_eq!(dropped(&timed), 0);
+    assert_eq!(seqs().last(), Some(&one));
+    store.advance_cursor("audit", three).expect("advance");
+    assert_eq!(dropped(&timed), 1);
+    assert_eq!(seqs().last(), Some(&three));
+}
+
+#[test]
 fn a_tombstone_goes_when_it_is_old_itself() {
     let timed = Timed::new();
     let docs = timed.fixture.collection("docs");
