@@ -15,6 +15,9 @@ use crate::encoding::VersionKind;
 /// * no [`Snapshot`](crate::Snapshot) or transaction that is alive reads it, and no registered cursor of the change
 ///   feed is at or before it.
 ///
+/// One that stayed for a snapshot may stay a little longer than that: until the next version that is left of its
+/// document is old enough too, and no cursor is before it.
+///
 /// The tombstone of a deleted document is dropped once it is that old itself, nothing older of the document is left, and
 /// another commit after it is that old, too: so every state within `age` can be read. With a version goes its entry in the change feed. All this happens in the background, and at
 /// [`Store::run_maintenance`](crate::Store::run_maintenance); what is still there past its time can be read until
