@@ -1,6 +1,6 @@
 //! Numbers that look random and are the same for the same seed, so that a failure can be played again.
 
-/// The generator SplitMix64.
+/// SplitMix64 (Steele, Lea and Flood, 2014): any seed is a good one, and neighbouring seeds have nothing in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 

@@ -2,13 +2,10 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etagdb::{Clock, Error, Options, Precondition, Store};
+use etagdb::{Error, Options, Precondition, Store};
 
-use crate::Fixture;
+use crate::{Fixture, TestClock};
 
 #[test]
 fn an_unchanged_body_gets_a_new_etag() {
@@ -106,32 +103,23 @@ fn a_copied_directory_never_gives_the_etags_of_its_original() {
     assert!(matches!(docs.put("a", "x", original.etag), Err(Error::Conflict(_))));
 }
 
-/// A clock that tests set.
-#[derive(Clone)]
-struct TestClock(Arc<AtomicU64>);
-
-impl Clock for TestClock {
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
-}
-
 #[test]
 fn commit_times_never_run_backwards_when_the_clock_does() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let clock = TestClock(Arc::new(AtomicU64::new(5_000)));
+    let clock = TestClock::default();
+    clock.set(5_000);
     let open = || Options::default().clock(clock.clone()).open(dir.path().join("store")).expect("open");
     let store = open();
     let docs = store.collection("docs").expect("collection");
     let mut times = vec![docs.put("a", "1", Precondition::Any).expect("put").time_ms];
-    clock.0.store(1_000, Ordering::SeqCst);
+    clock.set(1_000);
     times.push(docs.put("a", "2", Precondition::Any).expect("put").time_ms);
     drop((docs, store));
     // The memory of the latest time survives a reopen.
     let store = open();
     let docs = store.collection("docs").expect("collection");
     times.push(docs.put("a", "3", Precondition::Any).expect("put").time_ms);
-    clock.0.store(6_000, Ordering::SeqCst);
+    clock.set(6_000);
     times.push(docs.put("a", "4", Precondition::Any).expect("put").time_ms);
     assert_eq!(times, [5_000, 5_000, 5_000, 6_000]);
     assert_eq!(docs.get("a").expect("get").expect("there").time_ms, 6_000);

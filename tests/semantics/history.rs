@@ -1,39 +1,20 @@
 //! Reading what was: as of an etag, a commit sequence or a time; and the list of a document's versions.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etagdb::{
-    AsOf, Clock, Collection, CommitSeq, Durability, Error, Etag, Options, Precondition, ScanRange, Store, Version,
-};
+use etagdb::{AsOf, Collection, CommitSeq, Durability, Error, Etag, Options, Precondition, ScanRange, Store, Version};
 
-use crate::Fixture;
-
-/// A clock that stands until it is set, in milliseconds since the Unix epoch.
-#[derive(Debug, Clone, Default)]
-struct SetClock(Arc<AtomicU64>);
-
-impl SetClock {
-    fn set(&self, time_ms: u64) {
-        self.0.store(time_ms, Ordering::SeqCst);
-    }
-}
-
-impl Clock for SetClock {
-    fn now(&self) -> SystemTime {
-        at(self.0.load(Ordering::SeqCst))
-    }
-}
+use crate::{Fixture, TestClock};
 
 fn at(time_ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(time_ms)
 }
 
 /// A store whose time the test sets.
-fn timed(durability: Durability) -> (tempfile::TempDir, Store, SetClock) {
+fn timed(durability: Durability) -> (tempfile::TempDir, Store, TestClock) {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let clock = SetClock::default();
+    let clock = TestClock::default();
     let store =
         Options::default().durability(durability).clock(clock.clone()).open(dir.path().join("store")).expect("open");
     (dir, store, clock)
