@@ -5,6 +5,7 @@ mod checkpoints;
 mod damage;
 mod disk;
 mod faults;
+mod histories;
 mod model;
 mod power;
 mod random;
