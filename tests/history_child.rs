@@ -234,7 +234,10 @@ impl Client<'_> {
         match result {
             Ok(written) => {
                 self.last.extend((!deletes).then(|| (id.clone(), written.etag)));
-                self.told(Answer::Wrote { seen: vec![replaced(&id, &written)], etags: vec![written.etag.to_string()] });
+                self.told(Answer::Wrote {
+                    seen: vec![replaced(&id, &written)],
+                    etags: vec![Some(written.etag.to_string())],
+                });
                 Ok(())
             }
             Err(Error::Conflict(conflict)) => {
@@ -259,7 +262,7 @@ impl Client<'_> {
         };
         match self.shared.docs.update(&id, change) {
             Ok(written) => {
-                let etags = written.iter().map(|written| written.etag.to_string()).collect();
+                let etags = written.iter().map(|written| Some(written.etag.to_string())).collect();
                 self.told(Answer::Wrote { seen: before.into_iter().collect(), etags });
                 Ok(())
             }
@@ -317,7 +320,7 @@ impl Client<'_> {
         match txn.commit() {
             Ok(committed) => {
                 let etag = |write: &Intent| committed.written(docs, &write.id).map(|written| written.etag.to_string());
-                self.told(Answer::Wrote { seen: observed, etags: writes.iter().filter_map(etag).collect() });
+                self.told(Answer::Wrote { seen: observed, etags: writes.iter().map(etag).collect() });
                 Ok(())
             }
             Err(error) => self.failed(error),
@@ -350,7 +353,7 @@ impl Client<'_> {
         self.intends(writes);
         match batch.commit() {
             Ok(written) => {
-                let etags = written.iter().flatten().map(|written| written.etag.to_string()).collect();
+                let etags = written.iter().flatten().map(|written| Some(written.etag.to_string())).collect();
                 self.told(Answer::Wrote { seen: observed, etags });
                 Ok(())
             }

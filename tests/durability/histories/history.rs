@@ -12,7 +12,7 @@ use super::said::{Answer, Intent, Said, Seen, Version, values};
 #[derive(Debug, Clone)]
 pub(crate) struct Op {
     pub(crate) asked: usize,
-    /// `usize::MAX` when there was no answer.
+    /// `usize::MAX` when there was no answer, or none that says what happened.
     pub(crate) answered: usize,
     pub(crate) writes: Vec<Intent>,
     pub(crate) answer: Answer,
@@ -62,7 +62,9 @@ impl History {
             Said::Intends { client, writes } => self.ops[self.open[&client]].writes = writes,
             Said::Told { client, answer } => {
                 let op = &mut self.ops[self.open.remove(&client).expect("somebody asked")];
-                (op.answered, op.answer) = (self.moment, answer);
+                // What is unknown may yet come about, when the store is opened again.
+                op.answered = if answer == Answer::Unknown { usize::MAX } else { self.moment };
+                op.answer = answer;
             }
         }
     }
@@ -97,7 +99,34 @@ impl History {
         if report.is_sound() { Ok(()) } else { Err(format!("verify: {:?}", report.problems)) }
     }
 
-    /// Takes over all commits of a collection, and has somebody read its documents.
+    /// The same of the store that the server left, where documents are items of the only container.
+    pub(crate) fn conclude_items(&mut self, store: &Path) -> Result<(), String> {
+        let options = Options::default().background_maintenance(false);
+        let store = options.open(store).map_err(|error| format!("cannot be opened: {error}"))?;
+        let item = |body: &[u8]| -> Option<(String, Vec<u64>)> {
+            let item: serde_json::Value = serde_json::from_slice(body).ok()?;
+            let values = item["values"].as_array()?.iter().map(serde_json::Value::as_u64);
+            Some((item["id"].as_str()?.to_owned(), values.collect::<Option<_>>()?))
+        };
+        // The store has collections of the server's own, too.
+        let holds_items = |name: &String| {
+            let docs = store.existing_collection(name).expect("listed");
+            let mut scan = docs.scan(&ScanRange::all()).expect("scan");
+            scan.any(|entry| item(&entry.expect("entry").1.body).is_some())
+        };
+        let container = store.collections().into_iter().find(holds_items).ok_or("no container")?;
+        self.take_commits(&store, &container, |entry| match &entry.document {
+            Some(document) => item(&document.body).map(|(id, body)| (id, Some(body))).expect("an item"),
+            None => {
+                let deleted = entry.previous.as_ref().and_then(|previous| previous.document.as_ref());
+                (item(&deleted.expect("not dropped yet").body).expect("an item").0, None)
+            }
+        })?;
+        let report = store.verify(|_| {}).map_err(|error| format!("verify: {error}"))?;
+        if report.is_sound() { Ok(()) } else { Err(format!("verify: {:?}", report.problems)) }
+    }
+
+    /// Takes over all commits of a collection.
     pub(crate) fn take_commits(
         &mut self,
         store: &Store,

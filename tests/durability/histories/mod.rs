@@ -14,6 +14,7 @@ mod power;
 mod said;
 mod search;
 mod tampered;
+mod web;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -51,8 +51,8 @@ pub(crate) struct Version {
 pub(crate) enum Answer {
     /// Documents, all at one moment; with `all_of`, all there were whose ids begin so.
     Saw { seen: Vec<Seen>, all_of: Option<String> },
-    /// All that was intended is written, with these etags; and what was seen was current up to then.
-    Wrote { seen: Vec<Seen>, etags: Vec<String> },
+    /// All that was intended is written, with these etags where they were told; and what was seen was current up to then.
+    Wrote { seen: Vec<Seen>, etags: Vec<Option<String>> },
     /// Nothing was written, for this is what is there.
     Refused { current: Seen, expected: Expected },
     /// Nothing was written.
