@@ -17,6 +17,7 @@ mod tampered;
 mod web;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -61,6 +62,8 @@ impl Death {
 struct Tally {
     kills: u64,
     hungry: u64,
+    /// Of these, how many did not live until they were killed.
+    aborted: u64,
     faults: u64,
     operations: usize,
     unknown: usize,
@@ -109,7 +112,7 @@ fn live(root: &Path, seed: u64, life: &mut u64, death: Death, history: &mut Hist
         Death::Hunger => {
             let mut command = Command::new("sh");
             command.args(["-c", "ulimit -v 400000; exec \"$0\" \"$@\""]).arg(program).env("MALLOC_ARENA_MAX", "1");
-            (command, 20_000)
+            (command, 60_000)
         }
     };
     command.arg(root.join("store")).args(numbers).args(matches!(death, Death::Hunger).then_some("hungry"));
@@ -149,8 +152,12 @@ fn lives(seed: u64, deaths: impl IntoIterator<Item = Death>, tally: &mut Tally) 
                 assert_eq!(status.code(), None, "seed {seed}: a client gave up");
                 tally.kills += 1;
             }
-            // By its own hand, with SIGABRT, when an allocation fails.
-            Death::Hunger => tally.hungry += 1,
+            Death::Hunger => {
+                tally.hungry += 1;
+                // By its own hand, when an allocation failed.
+                const SIGABRT: i32 = 6;
+                tally.aborted += u64::from(status.signal() == Some(SIGABRT));
+            }
             Death::Fault(..) => tally.faults += 1,
         }
     }
@@ -177,6 +184,7 @@ fn what_clients_see_across_deaths_of_all_kinds_is_one_order_that_agrees_with_tim
         lives(seed, (0..12).map(|_| Death::any(&mut random)), &mut tally);
     }
     println!("histories, seeds {first} to {seed}: {tally:?}, {:.1?}", began.elapsed());
+    assert!(tally.aborted > 0, "nobody ran out of memory");
     assert!(tally.unknown > 0, "nobody was ever left without an answer");
 }
 
