@@ -211,6 +211,12 @@ export function keyOf(item, paths) {
   return `[${parts.join(",")}]`;
 }
 
+/** A partition key as people read it: a text without its quotes, several parts with commas between them. */
+export function keyText(pk) {
+  const parts = parse(pk).items.map((part) => (part.kind === "string" ? part.text : part.kind === "object" ? "(none)" : compact(part)));
+  return parts.join(", ");
+}
+
 /** The names that a path such as /address/"zip code" passes through. */
 export function pathNames(path) {
   const found = [...path.matchAll(/\/(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^/]*))/g)];

@@ -28,7 +28,7 @@ export function chart({ title, hint, format, colour = "c1", ceiling = null }) {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - 4, y1: y(top * share), y2: y(top * share) }));
       parts.push(svg("text", { class: "tick", x: LEFT - 6, y: y(top * share) + 3.5, "text-anchor": "end" }, format(top * share)));
     }
-    parts.push(svg("text", { class: "tick", x: LEFT, y: HEIGHT - 4 }, `${Math.round(span / 60_000)} min ago`), svg("text", { class: "tick", x: WIDTH - 4, y: HEIGHT - 4, "text-anchor": "end" }, "now"));
+    parts.push(svg("text", { class: "tick", x: LEFT, y: HEIGHT - 4 }, `${Math.round(span / 1000)} s ago`), svg("text", { class: "tick", x: WIDTH - 4, y: HEIGHT - 4, "text-anchor": "end" }, "now"));
     for (const run of runs(points)) {
       const path = run.map((point) => `${x(point.at).toFixed(1)},${y(point.value).toFixed(1)}`);
       const floor = y(0).toFixed(1);

@@ -3,7 +3,7 @@
 
 import { announce, h, plural, show, visible } from "./dom.js";
 import { brief, pathText } from "./diff.js";
-import { source } from "./diffview.js";
+import { sideBySide, source } from "./diffview.js";
 import { pretty } from "./json.js";
 import { compare, merged } from "./merge.js";
 
@@ -27,7 +27,8 @@ export function conflict(body, { id, base, mine, theirs }) {
       const left = open();
       save.disabled = left > 0;
       state.textContent = left > 0 ? `${plural(left, "place")} to decide.` : "Everything is decided.";
-      show(result, source(pretty(merged(base, mine, theirs.value, places))));
+      const after = merged(base, mine, theirs.value, places);
+      show(result, sideBySide(pretty(theirs.value), pretty(after), ["What is there now", left > 0 ? "After saving, what is not decided as in the base" : "After saving"]));
     };
     const heading = h("h1", { tabindex: "-1" }, "Somebody saved this document before you");
     const summary =

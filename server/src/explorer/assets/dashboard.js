@@ -7,7 +7,7 @@ import { chart } from "./chart.js";
 import { link } from "./sidebar.js";
 
 const EVERY = 1000;
-const SPAN = 120_000;
+const [SPAN_MIN, SPAN] = [30_000, 120_000];
 
 /** Kept while the page is open, so that coming back to the dashboard does not begin anew. */
 const samples = [];
@@ -19,12 +19,12 @@ const sum = (of, names) => names.reduce((all, name) => all + (of.requests[name] 
 const per = (now, before, of, by) => (now[by] > before[by] ? (now[of] - before[of]) / (now[by] - before[by]) : null);
 
 const PICTURES = [
-  { title: "Commits a second", hint: "Writes that were committed, each on disk before it was answered.", format: brief, colour: "c1", of: rate("commits") },
-  { title: "Reads a second", hint: "Requests that read items, queries and feeds included.", format: brief, colour: "c2", of: (now, before, seconds) => (sum(now, READS) - sum(before, READS)) / seconds },
+  { title: "Commits a second", hint: "Writes that were committed.", format: brief, colour: "c1", of: rate("commits") },
+  { title: "Reads a second", hint: "Requests for items, queries and feeds included.", format: brief, colour: "c2", of: (now, before, seconds) => (sum(now, READS) - sum(before, READS)) / seconds },
   { title: "Conflicts a second", hint: "Writes refused for what was there: 409 and 412.", format: brief, colour: "c4", of: (now, before, seconds) => (now.conflicts + now.preconditionsFailed - before.conflicts - before.preconditionsFailed) / seconds },
   { title: "Commit batch", hint: "Writes that shared one sync of the disk.", format: brief, colour: "c1", of: (now, before) => per(now, before, "commits", "groups") },
-  { title: "Sync latency", hint: "How long writing and syncing one group took, on average.", format: duration, colour: "c3", of: (now, before) => { const micros = per(now, before, "groupMicros", "groups"); return micros === null ? null : micros / 1000; } },
-  { title: "Cache hits", hint: "Reads of current versions that were answered from memory.", format: (share) => `${Math.round(share * 100)} %`, colour: "c2", ceiling: 1, of: (now, before) => { const [hits, misses] = [now.cacheHits - before.cacheHits, now.cacheMisses - before.cacheMisses]; return hits + misses > 0 ? hits / (hits + misses) : null; } },
+  { title: "Sync latency", hint: "Writing and syncing one batch, on average.", format: duration, colour: "c3", of: (now, before) => { const micros = per(now, before, "groupMicros", "groups"); return micros === null ? null : micros / 1000; } },
+  { title: "Cache hits", hint: "Reads that were answered from memory.", format: (share) => `${Math.round(share * 100)} %`, colour: "c2", ceiling: 1, of: (now, before) => { const [hits, misses] = [now.cacheHits - before.cacheHits, now.cacheMisses - before.cacheMisses]; return hits + misses > 0 ? hits / (hits + misses) : null; } },
 ];
 
 export async function dashboard(body) {
@@ -40,7 +40,7 @@ export async function dashboard(body) {
     notice,
     summary,
     h("div", { class: "cards" }, charts.map(({ card }) => card)),
-    h("div", { class: "cards two" }, hot, pins, spaces),
+    h("div", { class: "cards two" }, h("div", { class: "column" }, hot), h("div", { class: "column" }, pins, spaces)),
   );
 
   let [timer, isOver, turn] = [null, false, 0];
@@ -62,13 +62,14 @@ export async function dashboard(body) {
 
   function paint() {
     const now = samples.at(-1);
+    const span = Math.min(SPAN, Math.max(SPAN_MIN, now.nowMs - samples[0].nowMs));
     for (const { draw, of } of charts) {
       const points = samples.slice(1).map((sample, at) => {
         const seconds = (sample.nowMs - samples[at].nowMs) / 1000;
         // What happened while nobody looked is not known second by second.
         return { at: sample.nowMs, value: seconds > 0 && seconds < 5 ? of(sample, samples[at], seconds) : null };
       });
-      draw(points, SPAN, now.nowMs);
+      draw(points, span, now.nowMs);
     }
     const facts = [
       ["Newest commit", `#${count(now.lastCommit)}`],

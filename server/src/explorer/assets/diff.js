@@ -10,16 +10,18 @@ const STEPS_MAX = 1200;
  * "changed", "removed" or "added".
  */
 export function rows(before, after) {
-  const [a, b] = [before === null ? [] : before.split("\n"), after === null ? [] : after.split("\n")];
+  const [a, b] = [before, after].map((text) => (text === null ? [] : text.split("\n")));
+  // The comma after a member says only that another follows: a line is not changed by it.
+  const [left, right] = [a, b].map((lines) => lines.map((line) => line.replace(/,$/, "")));
   let start = 0;
-  while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
+  while (start < a.length && start < b.length && left[start] === right[start]) start += 1;
   let end = 0;
-  while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
+  while (end < a.length - start && end < b.length - start && left[a.length - 1 - end] === right[b.length - 1 - end]) end += 1;
 
   const out = [];
   const equal = (i, j) => out.push({ kind: "same", left: { number: i + 1, text: a[i] }, right: { number: j + 1, text: b[j] } });
   for (let i = 0; i < start; i += 1) equal(i, i);
-  const edits = script(a.slice(start, a.length - end), b.slice(start, b.length - end));
+  const edits = script(left.slice(start, a.length - end), right.slice(start, b.length - end));
   let [i, j] = [start, start];
   for (let at = 0; at < edits.length; ) {
     if (edits[at] === "=") {
@@ -86,12 +88,15 @@ function backwards(trace, x, y) {
   return edits.reverse();
 }
 
-/** Where two lines differ: the length of what they begin with and of what they end with alike. */
+/** Where two lines differ: the length of what they begin with and of what they end with alike, in whole words. */
 export function within(left, right) {
   let head = 0;
   while (head < left.length && head < right.length && left[head] === right[head]) head += 1;
   let tail = 0;
   while (tail < left.length - head && tail < right.length - head && left.at(-1 - tail) === right.at(-1 - tail)) tail += 1;
+  const isWord = (char) => char !== undefined && /[\p{L}\p{N}_.-]/u.test(char);
+  while (head > 0 && isWord(left[head - 1]) && (isWord(left[head]) || isWord(right[head]))) head -= 1;
+  while (tail > 0 && isWord(left.at(-tail)) && (isWord(left.at(-tail - 1)) || isWord(right.at(-tail - 1)))) tail -= 1;
   return { head, tail };
 }
 

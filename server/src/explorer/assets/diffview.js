@@ -5,7 +5,7 @@ import { count, h, plural, visible } from "./dom.js";
 import { rows, within } from "./diff.js";
 
 const LINES_MAX = 1500;
-const LINE_CHARS_MAX = 4000;
+const LINE_CHARS_MAX = 1200;
 /** Unchanged lines that stay around a change. */
 const CONTEXT = 3;
 

@@ -33,7 +33,7 @@ export async function document(body, { place, pk, id, compare }) {
   const head = h(
     "header",
     { class: "head" },
-    h("p", { class: "crumb" }, place.db, " / ", h("a", { href: link(place, "items") }, place.coll), " / ", h("span", { class: "key" }, h("bdi", {}, visible(pk)))),
+    h("p", { class: "crumb" }, place.db, " / ", h("a", { href: link(place, "items") }, place.coll), " / ", h("span", { class: "key" }, h("bdi", {}, visible(api.keyText(pk))))),
     h("h1", {}, h("bdi", {}, visible(id))),
     h(
       "div",

@@ -61,6 +61,7 @@ export function bytes(number) {
 }
 
 export function duration(ms) {
+  if (ms === 0) return "0 ms";
   if (ms < 1) return `${whole.format(ms * 1000)} µs`;
   if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : whole.format(ms)} ms`;
   const seconds = ms / 1000;

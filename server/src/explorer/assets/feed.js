@@ -27,7 +27,7 @@ export async function feed(body, { place }) {
     head(place, "feed"),
     h("div", { class: "actions" }, toggle, clear, since, status, h("span", { class: "spacer" }), total),
     notice,
-    h("div", { class: "results" }, h("table", { class: "list feed" }, h("caption", { class: "unseen" }, "Changes, newest first"), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Commit"), h("th", { scope: "col" }, "Time"), h("th", { scope: "col" }, "Change"), h("th", { scope: "col" }, "Document"), h("th", { scope: "col" }, "What"))), rows), waiting),
+    h("div", { class: "results" }, h("table", { class: "list feed" }, h("caption", { class: "unseen" }, "Changes, newest first"), h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "figure" }, "Commit"), h("th", { scope: "col" }, "Time"), h("th", { scope: "col" }, "Change"), h("th", { scope: "col" }, "Document"), h("th", { scope: "col" }, "What"))), rows), waiting),
   );
   const begin = () => (since.value === "0" ? "*" : `"${Math.max(0, stats.lastCommit - Number(since.value))}"`);
 

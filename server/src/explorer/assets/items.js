@@ -110,7 +110,7 @@ function rows(place, documents, paths) {
       "tr",
       {},
       h("th", { scope: "row" }, h("a", { href: link(place, "doc", pk, id) }, h("bdi", {}, visible(id)))),
-      isId ? null : h("td", { class: "key" }, h("bdi", {}, visible(pk.slice(1, -1).replace(/^"(.*)"$/, "$1")))),
+      isId ? null : h("td", { class: "key" }, h("bdi", {}, visible(api.keyText(pk)))),
       h("td", { class: "preview" }, h("bdi", {}, visible(preview))),
       h("td", { class: "when" }, time(Number(member(item, "_ts")?.raw ?? 0) * 1000)),
     );

@@ -98,7 +98,7 @@ function shape(place, paths, all) {
   return h(
     "table",
     { class: "list" },
-    h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, visible(name))))),
+    h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: member(all[0], name)?.kind === "number" ? "figure" : "" }, visible(name))))),
     h("tbody", {}, all.map((one) => h("tr", {}, names.map((name) => cell(one, name))))),
   );
 }
