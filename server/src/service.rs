@@ -292,7 +292,7 @@ impl Service {
                 Method::GET => Ok(self.figures()),
                 _ => Err(headers::wrong_method(method, "GET")),
             },
-            Route::Explorer(view) => explorer::answer(self, view, parts),
+            Route::Explorer(view) => explorer::answer(self, view, parts, body),
             Route::Databases => self.databases(method, headers, body),
             Route::Database(name) => self.database(method, name),
             Route::Containers(database) => self.containers(method, database, headers, body),

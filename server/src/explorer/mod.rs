@@ -11,11 +11,14 @@ mod assets;
 mod guard;
 mod hot;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::headers;
+use crate::headers::{self, Headers};
+use crate::query_route;
+use crate::routes::ContainerPath;
 use crate::service::{Reply, Service};
 use crate::status::ApiError;
 pub(crate) use guard::check_name;
@@ -52,6 +55,8 @@ pub(crate) enum View {
     Space,
     /// `/api/space/{db}/{c}`: what one container holds.
     SpaceOf(String, String),
+    /// `/api/query/{db}/{c}`: a query over all of a container, merged here whatever its number of key ranges.
+    Query(String, String),
 }
 
 impl View {
@@ -61,6 +66,7 @@ impl View {
             [] => View::File(String::new()),
             ["api", "stats"] => View::Stats,
             ["api", "space"] => View::Space,
+            ["api", "query", database, container] => View::Query(database.to_owned(), container.to_owned()),
             ["api", "space", database, container] => View::SpaceOf(database.to_owned(), container.to_owned()),
             [name] if assets::find(name).is_some() => View::File(name.to_owned()),
             _ => return None,
@@ -74,23 +80,24 @@ impl View {
 }
 
 /// Answers a request below `/_explorer`.
-pub(crate) fn answer(service: &Service, view: &View, parts: &Parts) -> Result<Reply, ApiError> {
-    if parts.method != Method::GET {
-        return Err(headers::wrong_method(&parts.method, "GET"));
+pub(crate) fn answer(service: &Service, view: &View, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
+    let method = if matches!(view, View::Query(..)) { Method::POST } else { Method::GET };
+    if parts.method != method {
+        let allowed = if method == Method::POST { "POST" } else { "GET" };
+        return Err(headers::wrong_method(&parts.method, allowed));
+    }
+    if !view.is_public() {
+        guard::check_site(parts)?;
     }
     let reply = match view {
         View::File(name) => file(name, parts)?,
-        View::Stats => {
-            guard::check_site(parts)?;
-            uncached(&api::stats(service))
-        }
-        View::Space => {
-            guard::check_site(parts)?;
-            uncached(&api::space(service))
-        }
-        View::SpaceOf(database, container) => {
-            guard::check_site(parts)?;
-            uncached(&api::space_of(service, database, container)?)
+        View::Stats => uncached(&api::stats(service)),
+        View::Space => uncached(&api::space(service)),
+        View::SpaceOf(database, container) => uncached(&api::space_of(service, database, container)?),
+        View::Query(database, container) => {
+            let path = ContainerPath { database: database.clone(), container: container.clone() };
+            let container = service.catalog.container(&path)?;
+            query_route::whole(service, &container, Headers(&parts.headers), body)?
         }
     };
     Ok(SECURITY.iter().fold(reply, |reply, (name, value)| reply.header(name, value)))

@@ -43,7 +43,8 @@ pub(super) fn with_browser(address: std::net::SocketAddr, test: impl FnOnce(&Bro
     }
     let browser = Browser::start(format!("http://{address}/_explorer"));
     test(&browser);
-    browser.expect_no_script_errors();
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
 impl Browser {
@@ -237,15 +238,12 @@ impl Browser {
         self.wait(self.driver.screenshot(path));
     }
 
-    /// Everything that scripts complained about. Refused requests are the network's, not a script's.
-    fn expect_no_script_errors(&self) {
+    /// Everything that scripts did wrong since the last time this was asked. Refused requests are the network's.
+    pub(super) fn complaints(&self) -> Vec<String> {
         let log = self.wait(self.driver.browser_log());
-        let errors: Vec<&String> = log
-            .iter()
-            .filter(|entry| entry.level == "SEVERE" && entry.source.as_deref() != Some("network"))
-            .map(|entry| &entry.message)
-            .collect();
-        assert!(errors.is_empty(), "{errors:#?}");
+        let wrong =
+            log.into_iter().filter(|entry| entry.level == "SEVERE" && entry.source.as_deref() != Some("network"));
+        wrong.map(|entry| entry.message).collect()
     }
 }
 

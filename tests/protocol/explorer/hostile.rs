@@ -87,5 +87,7 @@ fn the_browser_refuses_what_the_policy_forbids() {
         );
         assert_eq!(refused("document.createElement('script').src = '/_explorer/app.js'"), json!("TypeError"));
         assert_eq!(refused("document.createElement('b').textContent = '<b>'"), json!("done"), "text is text");
+        let told = browser.complaints();
+        assert!(told.len() == 2 && told.iter().all(|line| line.contains("assignment")), "{told:?}");
     });
 }

@@ -28,7 +28,7 @@ fn furnish(client: &mut Client) {
         let item = json!({"id": format!("sku-{}", 1000 + number), "category": category, "name": name, "price": price, "stock": number * 7 % 90});
         upsert(client, "products", "category", &item);
     }
-    let customers = ["ana", "ben", "chloé", "dmitri", "elif", "fatima"];
+    let customers = ["ana", "ben", "chloe", "dmitri", "elif", "fatima"];
     for number in 0..60usize {
         let customer = customers[number % customers.len()];
         let item = json!({"id": format!("cart-{:03}", number + 100), "customer": customer, "status": "open", "items": [{"sku": format!("sku-{}", 1000 + number), "qty": 1 + number % 3}], "total": number * 13 % 170});
@@ -64,7 +64,6 @@ fn the_pictures_of_the_readme() {
     let cart = "%5B%22ana%22%5D/cart-007";
     with_browser(host.address(), |browser| {
         let picture = |name: &str| {
-            // Where the time of day is, so that pictures differ by what is in them.
             browser.picture(&folder.join(format!("{name}.png")));
         };
         browser.prefer("light");

@@ -94,7 +94,8 @@ async function send(method, segments, { headers = {}, body, signal } = {}) {
 }
 
 /** A value as a header can carry it. */
-const ascii = (json) => json.replace(/[\u007f-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const ascii = (json) =>
+  json.replace(/[\u007f-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 const forKey = (pk) => ({ "x-ms-documentdb-partitionkey": ascii(pk) });
 const docs = (place, ...rest) => ["dbs", place.db, "colls", place.coll, "docs", ...rest];
 
@@ -120,9 +121,11 @@ async function all(segments, name) {
 
 export const databases = () => all(["dbs"], "Databases");
 export const containers = (db) => all(["dbs", db, "colls"], "DocumentCollections");
-export const container = async (place) => JSON.parse(compact((await send("GET", ["dbs", place.db, "colls", place.coll])).body));
+export const container = async (place) =>
+  JSON.parse(compact((await send("GET", ["dbs", place.db, "colls", place.coll])).body));
 export const stats = async () => JSON.parse(compact((await send("GET", ["_explorer", "api", "stats"])).body));
-export const space = async () => JSON.parse(compact((await send("GET", ["_explorer", "api", "space"])).body)).containers;
+export const space = async () =>
+  JSON.parse(compact((await send("GET", ["_explorer", "api", "space"])).body)).containers;
 export const spaceOf = async (place) =>
   JSON.parse(compact((await send("GET", ["_explorer", "api", "space", place.db, place.coll])).body));
 
@@ -136,15 +139,14 @@ export async function list(place, token, signal) {
 export async function query(place, sql, parameters, token, signal) {
   const headers = {
     "content-type": "application/query+json",
-    "x-ms-documentdb-isquery": "true",
-    "x-ms-documentdb-query-enablecrosspartition": "true",
     "x-ms-documentdb-populatequerymetrics": "true",
     "x-ms-cosmos-populateindexmetrics": "true",
     "x-ms-max-item-count": String(PAGE),
     ...(token && { "x-ms-continuation": token }),
   };
   const body = JSON.stringify({ query: sql, parameters });
-  return page(await send("POST", docs(place), { headers, body, signal }), "Documents");
+  const segments = ["_explorer", "api", "query", place.db, place.coll];
+  return page(await send("POST", segments, { headers, body, signal }), "Documents");
 }
 
 /** An item, as it is or as it was: `asOf` is an etag with its quotes. */
@@ -213,7 +215,9 @@ export function keyOf(item, paths) {
 
 /** A partition key as people read it: a text without its quotes, several parts with commas between them. */
 export function keyText(pk) {
-  const parts = parse(pk).items.map((part) => (part.kind === "string" ? part.text : part.kind === "object" ? "(none)" : compact(part)));
+  const parts = parse(pk).items.map((part) =>
+    part.kind === "string" ? part.text : part.kind === "object" ? "(none)" : compact(part),
+  );
   return parts.join(", ");
 }
 

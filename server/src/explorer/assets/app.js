@@ -33,7 +33,9 @@ function find(parts) {
     case "new":
       return [editor, { place, pk: null, id: null }, `New in ${coll}`];
     case "doc":
-      return rest.length >= 2 ? [documentView, { place, pk: rest[0], id: rest[1], compare: rest.slice(2) }, rest[1]] : null;
+      return rest.length >= 2
+        ? [documentView, { place, pk: rest[0], id: rest[1], compare: rest.slice(2) }, rest[1]]
+        : null;
     case "edit":
       return rest.length >= 2 ? [editor, { place, pk: rest[0], id: rest[1], from: rest[2] }, `Edit ${rest[1]}`] : null;
     default:
@@ -63,7 +65,11 @@ async function follow() {
   show(main, body);
   main.scrollTop = 0;
   if (!found) {
-    show(body, h("h1", {}, "There is nothing here"), h("p", {}, "The address names no database, container or document."));
+    show(
+      body,
+      h("h1", {}, "There is nothing here"),
+      h("p", {}, "The address names no database, container or document."),
+    );
     return;
   }
   const [view, what, title] = found;
@@ -88,7 +94,14 @@ async function follow() {
 }
 
 function askForKey(error) {
-  const field = h("input", { id: "key", type: "password", autocomplete: "off", spellcheck: "false", required: true, aria: { describedby: "key-help" } });
+  const field = h("input", {
+    id: "key",
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+    aria: { describedby: "key-help" },
+  });
   const wrong = h("p", { class: "wrong", role: "alert" }, error ?? "");
   const submit = async (event) => {
     event.preventDefault();
@@ -109,7 +122,11 @@ function askForKey(error) {
       "form",
       { class: "unlock", onsubmit: submit },
       h("h1", {}, "This server has a key of its own"),
-      h("p", { id: "key-help" }, "Enter the account key that it was started with. It stays in this page's memory, signs each request, and is forgotten when you close or reload the page."),
+      h(
+        "p",
+        { id: "key-help" },
+        "Enter the account key that it was started with. It stays in this page's memory, signs each request, and is forgotten when you close or reload the page.",
+      ),
       h("label", { for: "key" }, "Account key"),
       field,
       wrong,
@@ -129,7 +146,9 @@ async function start() {
 async function connect() {
   document.getElementById("server").textContent = location.host;
   if (!api.canSign()) {
-    const text = "Browsers sign requests on pages from this machine or over TLS only. Start the server with --tls, or open a tunnel to it and use http:" + "//localhost.";
+    const text =
+      "Browsers sign requests on pages from this machine or over TLS only. Start the server with --tls, or open a tunnel to it and use http:" +
+      "//localhost.";
     show(main, h("h1", {}, "This page cannot keep a key safe"), h("p", {}, text));
     return;
   }
@@ -139,7 +158,12 @@ async function connect() {
     if (isHere && (await api.unlock())) await start();
     else askForKey();
   } catch (error) {
-    show(main, h("h1", {}, "The server cannot be reached"), failure(error, "No connection"), h("button", { onclick: connect }, "Try again"));
+    show(
+      main,
+      h("h1", {}, "The server cannot be reached"),
+      failure(error, "No connection"),
+      h("button", { onclick: connect }, "Try again"),
+    );
   }
 }
 

@@ -20,7 +20,11 @@ export function conflict(body, { id, base, mine, theirs }) {
     const places = compare(base, mine, theirs.value);
     const open = () => places.filter((place) => place.choice === null).length;
     const clashing = places.filter((place) => place.isConflict).length;
-    const save = h("button", { class: "primary", onclick: () => resolve(merged(base, mine, theirs.value, places)) }, "Save the merged document");
+    const save = h(
+      "button",
+      { class: "primary", onclick: () => resolve(merged(base, mine, theirs.value, places)) },
+      "Save the merged document",
+    );
     const state = h("p", { class: "hint", role: "status" });
     const result = h("div", { class: "merged" });
     const settle = () => {
@@ -28,7 +32,13 @@ export function conflict(body, { id, base, mine, theirs }) {
       save.disabled = left > 0;
       state.textContent = left > 0 ? `${plural(left, "place")} to decide.` : "Everything is decided.";
       const after = merged(base, mine, theirs.value, places);
-      show(result, sideBySide(pretty(theirs.value), pretty(after), ["What is there now", left > 0 ? "After saving, what is not decided as in the base" : "After saving"]));
+      show(
+        result,
+        sideBySide(pretty(theirs.value), pretty(after), [
+          "What is there now",
+          left > 0 ? "After saving, what is not decided as in the base" : "After saving",
+        ]),
+      );
     };
     const heading = h("h1", { tabindex: "-1" }, "Somebody saved this document before you");
     const summary =
@@ -45,8 +55,23 @@ export function conflict(body, { id, base, mine, theirs }) {
           "table",
           {},
           h("caption", { class: "unseen" }, "Every place that you or they changed"),
-          h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Place"), h("th", { scope: "col" }, "Base", h("small", {}, "what you started from")), h("th", { scope: "col" }, "Theirs", h("small", {}, "saved, and current")), h("th", { scope: "col" }, "Yours", h("small", {}, "not saved yet")))),
-          h("tbody", {}, places.map((place, at) => row(place, at, settle))),
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              h("th", { scope: "col" }, "Place"),
+              h("th", { scope: "col" }, "Base", h("small", {}, "what you started from")),
+              h("th", { scope: "col" }, "Theirs", h("small", {}, "saved, and current")),
+              h("th", { scope: "col" }, "Yours", h("small", {}, "not saved yet")),
+            ),
+          ),
+          h(
+            "tbody",
+            {},
+            places.map((place, at) => row(place, at, settle)),
+          ),
         ),
       ),
       h("h2", {}, "What will be saved"),
@@ -69,7 +94,8 @@ export function conflict(body, { id, base, mine, theirs }) {
 function row(place, at, settle) {
   const side = (name) => {
     const value = place[name];
-    const words = value === undefined ? h("em", {}, "not there") : h("code", {}, h("bdi", {}, visible(brief(value, 160))));
+    const words =
+      value === undefined ? h("em", {}, "not there") : h("code", {}, h("bdi", {}, visible(brief(value, 160))));
     const isChange = name === "mine" ? !isSame(place.base, place.mine) : !isSame(place.base, place.theirs);
     const radio = h("input", {
       type: "radio",
@@ -83,9 +109,19 @@ function row(place, at, settle) {
     });
     return h("td", { class: isChange ? "changed" : "" }, h("label", {}, radio, words));
   };
-  const note = place.isConflict ? h("span", { class: "badge bad" }, "both changed") : h("span", { class: "badge" }, place.choice === "mine" ? "you changed" : "they changed");
-  const base = place.base === undefined ? h("em", {}, "not there") : h("code", {}, h("bdi", {}, visible(brief(place.base, 160))));
-  const line = h("tr", { class: place.isConflict ? "clash open" : "" }, h("th", { scope: "row" }, h("bdi", {}, visible(pathText(place.path))), note), h("td", { class: "base" }, base), side("theirs"), side("mine"));
+  const note = place.isConflict
+    ? h("span", { class: "badge bad" }, "both changed")
+    : h("span", { class: "badge" }, place.choice === "mine" ? "you changed" : "they changed");
+  const base =
+    place.base === undefined ? h("em", {}, "not there") : h("code", {}, h("bdi", {}, visible(brief(place.base, 160))));
+  const line = h(
+    "tr",
+    { class: place.isConflict ? "clash open" : "" },
+    h("th", { scope: "row" }, h("bdi", {}, visible(pathText(place.path))), note),
+    h("td", { class: "base" }, base),
+    side("theirs"),
+    side("mine"),
+  );
   return line;
 }
 
@@ -95,9 +131,19 @@ function deleted(body, id, mine, resolve) {
   const heading = h("h1", { tabindex: "-1" }, "Somebody deleted this document before you saved");
   show(
     body,
-    h("header", { class: "head" }, heading, h("p", { class: "lead" }, `${visible(id)} is not there any more. Below is what you wrote.`)),
+    h(
+      "header",
+      { class: "head" },
+      heading,
+      h("p", { class: "lead" }, `${visible(id)} is not there any more. Below is what you wrote.`),
+    ),
     source(pretty(mine)),
-    h("div", { class: "actions sticky" }, h("button", { class: "primary", onclick: () => resolve(mine) }, "Make it again with my content"), h("button", { onclick: () => resolve(null) }, "Leave it deleted")),
+    h(
+      "div",
+      { class: "actions sticky" },
+      h("button", { class: "primary", onclick: () => resolve(mine) }, "Make it again with my content"),
+      h("button", { onclick: () => resolve(null) }, "Leave it deleted"),
+    ),
   );
   heading.focus();
   announce(heading.textContent);

@@ -20,11 +20,49 @@ const per = (now, before, of, by) => (now[by] > before[by] ? (now[of] - before[o
 
 const PICTURES = [
   { title: "Commits a second", hint: "Writes that were committed.", format: brief, colour: "c1", of: rate("commits") },
-  { title: "Reads a second", hint: "Requests for items, queries and feeds included.", format: brief, colour: "c2", of: (now, before, seconds) => (sum(now, READS) - sum(before, READS)) / seconds },
-  { title: "Conflicts a second", hint: "Writes refused for what was there: 409 and 412.", format: brief, colour: "c4", of: (now, before, seconds) => (now.conflicts + now.preconditionsFailed - before.conflicts - before.preconditionsFailed) / seconds },
-  { title: "Commit batch", hint: "Writes that shared one sync of the disk.", format: brief, colour: "c1", of: (now, before) => per(now, before, "commits", "groups") },
-  { title: "Sync latency", hint: "Writing and syncing one batch, on average.", format: duration, colour: "c3", of: (now, before) => { const micros = per(now, before, "groupMicros", "groups"); return micros === null ? null : micros / 1000; } },
-  { title: "Cache hits", hint: "Reads that were answered from memory.", format: (share) => `${Math.round(share * 100)} %`, colour: "c2", ceiling: 1, of: (now, before) => { const [hits, misses] = [now.cacheHits - before.cacheHits, now.cacheMisses - before.cacheMisses]; return hits + misses > 0 ? hits / (hits + misses) : null; } },
+  {
+    title: "Reads a second",
+    hint: "Requests for items, queries and feeds included.",
+    format: brief,
+    colour: "c2",
+    of: (now, before, seconds) => (sum(now, READS) - sum(before, READS)) / seconds,
+  },
+  {
+    title: "Conflicts a second",
+    hint: "Writes refused for what was there: 409 and 412.",
+    format: brief,
+    colour: "c4",
+    of: (now, before, seconds) =>
+      (now.conflicts + now.preconditionsFailed - before.conflicts - before.preconditionsFailed) / seconds,
+  },
+  {
+    title: "Commit batch",
+    hint: "Writes that shared one sync of the disk.",
+    format: brief,
+    colour: "c1",
+    of: (now, before) => per(now, before, "commits", "groups"),
+  },
+  {
+    title: "Sync latency",
+    hint: "Writing and syncing one batch, on average.",
+    format: duration,
+    colour: "c3",
+    of: (now, before) => {
+      const micros = per(now, before, "groupMicros", "groups");
+      return micros === null ? null : micros / 1000;
+    },
+  },
+  {
+    title: "Cache hits",
+    hint: "Reads that were answered from memory.",
+    format: (share) => `${Math.round(share * 100)} %`,
+    colour: "c2",
+    ceiling: 1,
+    of: (now, before) => {
+      const [hits, misses] = [now.cacheHits - before.cacheHits, now.cacheMisses - before.cacheMisses];
+      return hits + misses > 0 ? hits / (hits + misses) : null;
+    },
+  },
 ];
 
 export async function dashboard(body) {
@@ -39,7 +77,11 @@ export async function dashboard(body) {
     h("header", { class: "head" }, h("h1", {}, "Dashboard")),
     notice,
     summary,
-    h("div", { class: "cards" }, charts.map(({ card }) => card)),
+    h(
+      "div",
+      { class: "cards" },
+      charts.map(({ card }) => card),
+    ),
     h("div", { class: "cards two" }, h("div", { class: "column" }, hot), h("div", { class: "column" }, pins, spaces)),
   );
 
@@ -53,7 +95,11 @@ export async function dashboard(body) {
       if (restarted >= 0) samples.splice(0, restarted + 1);
       show(notice);
       paint();
-      if (turn++ % 10 === 0) api.space().then((list) => !isOver && space(spaces, list), () => {});
+      if (turn++ % 10 === 0)
+        api.space().then(
+          (list) => !isOver && space(spaces, list),
+          () => {},
+        );
     } catch (error) {
       if (!isOver) show(notice, failure(error, "No figures"));
     }
@@ -81,7 +127,17 @@ export async function dashboard(body) {
       ["Conflicts so far", count(now.conflicts + now.preconditionsFailed)],
       ["Version", now.version],
     ];
-    show(summary, facts.map(([name, value]) => h("div", { class: name === "Takes writes" && !now.writable ? "wrong" : "" }, h("dt", {}, name), h("dd", {}, value))));
+    show(
+      summary,
+      facts.map(([name, value]) =>
+        h(
+          "div",
+          { class: name === "Takes writes" && !now.writable ? "wrong" : "" },
+          h("dt", {}, name),
+          h("dd", {}, value),
+        ),
+      ),
+    );
     hottest(hot, now);
     pinned(pins, now);
     state(now);
@@ -104,7 +160,14 @@ function hottest(card, now) {
   const before = samples.findLast((sample) => sample.nowMs <= now.nowMs - 5000) ?? samples[0];
   hotBefore = new Map(before.hot.map((one) => [`${one.database}\n${one.container}\n${one.id}`, one.count]));
   const seconds = Math.max(1, (now.nowMs - before.nowMs) / 1000);
-  const list = now.hot.map((one) => ({ ...one, rate: Math.max(0, one.count - (hotBefore.get(`${one.database}\n${one.container}\n${one.id}`) ?? (before === now ? one.count : 0))) / seconds }));
+  const list = now.hot.map((one) => ({
+    ...one,
+    rate:
+      Math.max(
+        0,
+        one.count - (hotBefore.get(`${one.database}\n${one.container}\n${one.id}`) ?? (before === now ? one.count : 0)),
+      ) / seconds,
+  }));
   list.sort((a, b) => b.rate - a.rate || b.count - a.count);
   const most = Math.max(1, ...list.map((one) => one.count));
   const row = (one) => {
@@ -113,7 +176,12 @@ function hottest(card, now) {
     return h(
       "tr",
       {},
-      h("th", { scope: "row" }, one.partitionKey ? h("a", { href: link(place, "doc", one.partitionKey, one.id) }, name) : name, h("small", {}, `${visible(one.database)} / ${visible(one.container)}`)),
+      h(
+        "th",
+        { scope: "row" },
+        one.partitionKey ? h("a", { href: link(place, "doc", one.partitionKey, one.id) }, name) : name,
+        h("small", {}, `${visible(one.database)} / ${visible(one.container)}`),
+      ),
       h("td", { class: "bar" }, meter(one.count / most, "c4")),
       h("td", { class: "figure" }, one.rate > 0 ? `${brief(one.rate)}/s` : "–"),
       h("td", { class: "figure" }, `${one.error > 0 ? "≤ " : ""}${count(one.count)}`),
@@ -124,7 +192,23 @@ function hottest(card, now) {
     h("header", {}, h("h3", {}, "Hot documents"), h("span", { class: "hint" }, "the most refused writes")),
     list.length === 0
       ? h("p", { class: "empty" }, "No write was refused yet.")
-      : h("table", { class: "list tight" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Document"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "Share")), h("th", { scope: "col", class: "figure" }, "now"), h("th", { scope: "col", class: "figure" }, "conflicts"))), h("tbody", {}, list.slice(0, 8).map(row))),
+      : h(
+          "table",
+          { class: "list tight" },
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              h("th", { scope: "col" }, "Document"),
+              h("th", { scope: "col" }, h("span", { class: "unseen" }, "Share")),
+              h("th", { scope: "col", class: "figure" }, "now"),
+              h("th", { scope: "col", class: "figure" }, "conflicts"),
+            ),
+          ),
+          h("tbody", {}, list.slice(0, 8).map(row)),
+        ),
   );
 }
 
@@ -136,10 +220,50 @@ function pinned(card, now) {
   const held = now.lastCommit - now.watermark;
   show(
     card,
-    h("header", {}, h("h3", {}, "Watermark"), h("span", { class: "now" }, oldest ? duration(now.nowMs - oldest.sinceMs) : "0 s")),
-    h("p", {}, oldest ? `Commit #${count(now.watermark)}, ${plural(held, "commit")} behind the newest, is held by ${NAMES[oldest.kind] ?? oldest.kind}${oldest.name ? ` “${visible(oldest.name)}”` : ""} since ${clockTime(oldest.sinceMs).slice(0, 8)}.` : "Nothing pins old versions: retention alone says what is kept."),
+    h(
+      "header",
+      {},
+      h("h3", {}, "Watermark"),
+      h("span", { class: "now" }, oldest ? duration(now.nowMs - oldest.sinceMs) : "0 s"),
+    ),
+    h(
+      "p",
+      {},
+      oldest
+        ? `Commit #${count(now.watermark)}, ${plural(held, "commit")} behind the newest, is held by ${NAMES[oldest.kind] ?? oldest.kind}${oldest.name ? ` “${visible(oldest.name)}”` : ""} since ${clockTime(oldest.sinceMs).slice(0, 8)}.`
+        : "Nothing pins old versions: retention alone says what is kept.",
+    ),
     now.pins.length > 0
-      ? h("table", { class: "list tight" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Pinned by"), h("th", { scope: "col", class: "figure" }, "at commit"), h("th", { scope: "col" }, "since"))), h("tbody", {}, now.pins.slice(0, 8).map((pin) => h("tr", {}, h("th", { scope: "row" }, pin.name ? visible(pin.name) : pin.kind), h("td", { class: "figure" }, `#${count(pin.seq)}`), h("td", {}, time(pin.sinceMs))))))
+      ? h(
+          "table",
+          { class: "list tight" },
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              h("th", { scope: "col" }, "Pinned by"),
+              h("th", { scope: "col", class: "figure" }, "at commit"),
+              h("th", { scope: "col" }, "since"),
+            ),
+          ),
+          h(
+            "tbody",
+            {},
+            now.pins
+              .slice(0, 8)
+              .map((pin) =>
+                h(
+                  "tr",
+                  {},
+                  h("th", { scope: "row" }, pin.name ? visible(pin.name) : pin.kind),
+                  h("td", { class: "figure" }, `#${count(pin.seq)}`),
+                  h("td", {}, time(pin.sinceMs)),
+                ),
+              ),
+          ),
+        )
       : null,
     now.pins.length > 8 ? h("p", { class: "hint" }, `and ${plural(now.pins.length - 8, "other")}`) : null,
   );
@@ -153,18 +277,49 @@ function space(card, list) {
     h(
       "tr",
       {},
-      h("th", { scope: "row" }, h("a", { href: link({ db: database, coll: container }) }, visible(container)), h("small", {}, visible(database))),
-      h("td", { class: "bar" }, meter(size.documentBytes / most, "c1", (size.versionBytes - size.documentBytes) / most)),
+      h(
+        "th",
+        { scope: "row" },
+        h("a", { href: link({ db: database, coll: container }) }, visible(container)),
+        h("small", {}, visible(database)),
+      ),
+      h(
+        "td",
+        { class: "bar" },
+        meter(size.documentBytes / most, "c1", (size.versionBytes - size.documentBytes) / most),
+      ),
       h("td", { class: "figure" }, `${size.isExact ? "" : "≈ "}${brief(size.documents)}`),
       h("td", { class: "figure" }, bytes(size.documentBytes)),
       h("td", { class: "figure" }, bytes(Math.max(0, size.versionBytes - size.documentBytes))),
     );
   show(
     card,
-    h("header", {}, h("h3", {}, "Space"), h("span", { class: "legend" }, h("i", { class: "c1" }), "documents", h("i", { class: "past" }), "older versions")),
+    h(
+      "header",
+      {},
+      h("h3", {}, "Space"),
+      h("span", { class: "legend" }, h("i", { class: "c1" }), "documents", h("i", { class: "past" }), "older versions"),
+    ),
     measured.length === 0
       ? h("p", { class: "empty" }, "There are no containers yet.")
-      : h("table", { class: "list tight" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Container"), h("th", { scope: "col" }, h("span", { class: "unseen" }, "Share")), h("th", { scope: "col", class: "figure" }, "documents"), h("th", { scope: "col", class: "figure" }, "bytes"), h("th", { scope: "col", class: "figure" }, "older"))), h("tbody", {}, measured.slice(0, 12).map(row))),
+      : h(
+          "table",
+          { class: "list tight" },
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              h("th", { scope: "col" }, "Container"),
+              h("th", { scope: "col" }, h("span", { class: "unseen" }, "Share")),
+              h("th", { scope: "col", class: "figure" }, "documents"),
+              h("th", { scope: "col", class: "figure" }, "bytes"),
+              h("th", { scope: "col", class: "figure" }, "older"),
+            ),
+          ),
+          h("tbody", {}, measured.slice(0, 12).map(row)),
+        ),
     measured.length > 12 ? h("p", { class: "hint" }, `and ${plural(measured.length - 12, "smaller one")}`) : null,
   );
 }
@@ -176,5 +331,10 @@ function meter(share, colour, rest = 0) {
     bar.style.width = `${(Math.max(0, Math.min(1, value)) * 100).toFixed(2)}%`;
     return bar;
   };
-  return h("span", { class: "meter", "aria-hidden": "true" }, part(share, colour), rest > 0 ? part(rest, "past") : null);
+  return h(
+    "span",
+    { class: "meter", "aria-hidden": "true" },
+    part(share, colour),
+    rest > 0 ? part(rest, "past") : null,
+  );
 }

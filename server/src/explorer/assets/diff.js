@@ -16,14 +16,16 @@ export function rows(before, after) {
   let start = 0;
   while (start < a.length && start < b.length && left[start] === right[start]) start += 1;
   let end = 0;
-  while (end < a.length - start && end < b.length - start && left[a.length - 1 - end] === right[b.length - 1 - end]) end += 1;
+  while (end < a.length - start && end < b.length - start && left[a.length - 1 - end] === right[b.length - 1 - end])
+    end += 1;
 
   const out = [];
-  const equal = (i, j) => out.push({ kind: "same", left: { number: i + 1, text: a[i] }, right: { number: j + 1, text: b[j] } });
+  const equal = (i, j) =>
+    out.push({ kind: "same", left: { number: i + 1, text: a[i] }, right: { number: j + 1, text: b[j] } });
   for (let i = 0; i < start; i += 1) equal(i, i);
   const edits = script(left.slice(start, a.length - end), right.slice(start, b.length - end));
   let [i, j] = [start, start];
-  for (let at = 0; at < edits.length; ) {
+  for (let at = 0; at < edits.length;) {
     if (edits[at] === "=") {
       equal(i, j);
       i += 1;
@@ -93,7 +95,8 @@ export function within(left, right) {
   let head = 0;
   while (head < left.length && head < right.length && left[head] === right[head]) head += 1;
   let tail = 0;
-  while (tail < left.length - head && tail < right.length - head && left.at(-1 - tail) === right.at(-1 - tail)) tail += 1;
+  while (tail < left.length - head && tail < right.length - head && left.at(-1 - tail) === right.at(-1 - tail))
+    tail += 1;
   const isWord = (char) => char !== undefined && /[\p{L}\p{N}_.-]/u.test(char);
   while (head > 0 && isWord(left[head - 1]) && (isWord(left[head]) || isWord(right[head]))) head -= 1;
   while (tail > 0 && isWord(left.at(-tail)) && (isWord(left.at(-tail - 1)) || isWord(right.at(-tail - 1)))) tail -= 1;
@@ -117,7 +120,9 @@ export function changes(before, after, path = []) {
 /** A path as people write it: cart.items["a b"]. */
 export function pathText(path) {
   if (path.length === 0) return "the whole document";
-  return path.map((name, at) => (/^[A-Za-z_$][\w$]*$/.test(name) ? (at ? "." : "") + name : `[${JSON.stringify(name)}]`)).join("");
+  return path
+    .map((name, at) => (/^[A-Za-z_$][\w$]*$/.test(name) ? (at ? "." : "") + name : `[${JSON.stringify(name)}]`))
+    .join("");
 }
 
 /** A value in few characters. */

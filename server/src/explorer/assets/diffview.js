@@ -16,12 +16,16 @@ export function source(text) {
   const put = (from, to) => box.append(...lines.slice(from, to).flatMap((line) => [...coloured(cut(line)), "\n"]));
   put(0, LINES_MAX);
   if (lines.length <= LINES_MAX) return box;
-  const more = h("button", {
-    onclick: () => {
-      put(LINES_MAX, lines.length);
-      more.remove();
+  const more = h(
+    "button",
+    {
+      onclick: () => {
+        put(LINES_MAX, lines.length);
+        more.remove();
+      },
     },
-  }, `Show the other ${count(lines.length - LINES_MAX)} lines`);
+    `Show the other ${count(lines.length - LINES_MAX)} lines`,
+  );
   return h("div", {}, box, more);
 }
 
@@ -56,10 +60,12 @@ export function sideBySide(before, after, labels) {
   // With nothing to see but what is the same, all of it is context.
   const isNear = new Array(all.length).fill(changed === 0);
   all.forEach((row, at) => {
-    if (row.kind !== "same") for (let near = Math.max(0, at - CONTEXT); near <= Math.min(all.length - 1, at + CONTEXT); near += 1) isNear[near] = true;
+    if (row.kind !== "same")
+      for (let near = Math.max(0, at - CONTEXT); near <= Math.min(all.length - 1, at + CONTEXT); near += 1)
+        isNear[near] = true;
   });
   let put = 0;
-  for (let at = 0; at < all.length && put < LINES_MAX; ) {
+  for (let at = 0; at < all.length && put < LINES_MAX;) {
     if (isNear[at]) {
       body.append(line(all[at]));
       at += 1;
@@ -76,7 +82,10 @@ export function sideBySide(before, after, labels) {
     }
     put += 1;
   }
-  if (put >= LINES_MAX) body.append(h("tr", { class: "fold" }, h("td", { colspan: "4" }, "The rest of this comparison is too long to show.")));
+  if (put >= LINES_MAX)
+    body.append(
+      h("tr", { class: "fold" }, h("td", { colspan: "4" }, "The rest of this comparison is too long to show.")),
+    );
   const side = (label, isOld) => h("th", { colspan: "2", scope: "colgroup", class: isOld ? "old" : "new" }, label);
   return h(
     "div",
@@ -84,8 +93,16 @@ export function sideBySide(before, after, labels) {
     h(
       "table",
       {},
-      h("caption", { class: "unseen" }, changed === 0 ? "The two versions hold the same." : `${plural(changed, "line")} differ.`),
-      h("colgroup", {}, ["number", "", "number", ""].map((name) => h("col", { class: name }))),
+      h(
+        "caption",
+        { class: "unseen" },
+        changed === 0 ? "The two versions hold the same." : `${plural(changed, "line")} differ.`,
+      ),
+      h(
+        "colgroup",
+        {},
+        ["number", "", "number", ""].map((name) => h("col", { class: name })),
+      ),
       h("thead", {}, h("tr", {}, side(labels[0], true), side(labels[1], false))),
       body,
     ),
@@ -98,7 +115,10 @@ function line(row) {
     const mark = row.kind === "same" ? "" : isOld ? "−" : "+";
     const content = row.kind === "changed" && other ? inside(part.text, other.text) : cut(part.text);
     const spoken = row.kind === "same" ? null : h("span", { class: "unseen" }, isOld ? "removed: " : "added: ");
-    return [h("td", { class: "number" }, String(part.number)), h("td", { class: "text", data: { mark } }, spoken, content)];
+    return [
+      h("td", { class: "number" }, String(part.number)),
+      h("td", { class: "text", data: { mark } }, spoken, content),
+    ];
   };
   return h("tr", { class: row.kind }, cells(row.left, row.right, true), cells(row.right, row.left, false));
 }
@@ -118,6 +138,12 @@ function fold(hidden) {
     row.replaceWith(...lines);
     lines[0].closest(".diff").focus();
   };
-  row.append(h("td", { colspan: "4" }, h("button", { class: "quiet", onclick: open }, `Show ${plural(hidden.length, "unchanged line")}`)));
+  row.append(
+    h(
+      "td",
+      { colspan: "4" },
+      h("button", { class: "quiet", onclick: open }, `Show ${plural(hidden.length, "unchanged line")}`),
+    ),
+  );
   return row;
 }

@@ -15,13 +15,23 @@ export async function editor(body, { place, pk, id, from }) {
   if (isNew) {
     start = pretty(parse(JSON.stringify(template(paths))));
   } else {
-    base = await api.read(place, pk, id).then(({ item, etag }) => ({ value: own(item), etag }), (error) => (error.status === 404 ? null : Promise.reject(error)));
+    base = await api.read(place, pk, id).then(
+      ({ item, etag }) => ({ value: own(item), etag }),
+      (error) => (error.status === 404 ? null : Promise.reject(error)),
+    );
     const old = from ? own((await api.read(place, pk, id, from)).item) : base?.value;
     if (!old) throw new Error("The document is not there any more. Its versions say when it was deleted.");
     start = pretty(old);
   }
 
-  const field = h("textarea", { id: "content", spellcheck: "false", autocomplete: "off", autocapitalize: "off", aria: { describedby: "valid" }, rows: "24" });
+  const field = h("textarea", {
+    id: "content",
+    spellcheck: "false",
+    autocomplete: "off",
+    autocapitalize: "off",
+    aria: { describedby: "valid" },
+    rows: "24",
+  });
   field.value = start;
   const valid = h("p", { id: "valid", class: "valid", role: "status" });
   const save = h("button", { class: "primary" }, isNew ? "Create" : base ? "Save" : "Create again");
@@ -31,7 +41,12 @@ export async function editor(body, { place, pk, id, from }) {
   const check = () => {
     try {
       const value = parse(field.value);
-      const missing = value.kind !== "object" ? "A document is an object in braces." : member(value, "id")?.kind !== "string" ? 'A document needs a text as its "id".' : "";
+      const missing =
+        value.kind !== "object"
+          ? "A document is an object in braces."
+          : member(value, "id")?.kind !== "string"
+            ? 'A document needs a text as its "id".'
+            : "";
       valid.textContent = missing || `JSON, ${bytes(new TextEncoder().encode(field.value).length)}`;
       valid.classList.toggle("wrong", missing !== "");
       save.disabled = missing !== "";
@@ -67,8 +82,18 @@ export async function editor(body, { place, pk, id, from }) {
       done(value);
     } catch (error) {
       save.disabled = false;
-      if (error.status === 412 || (error.status === 404 && base)) await clash(value, error).catch((failed) => show(problem, failure(failed, "Nothing was saved")));
-      else if (error.status === 409) show(problem, failure(new Error("A document with this id and partition key is there already. Choose another id, or edit that one."), "Nothing was saved"));
+      if (error.status === 412 || (error.status === 404 && base))
+        await clash(value, error).catch((failed) => show(problem, failure(failed, "Nothing was saved")));
+      else if (error.status === 409)
+        show(
+          problem,
+          failure(
+            new Error(
+              "A document with this id and partition key is there already. Choose another id, or edit that one.",
+            ),
+            "Nothing was saved",
+          ),
+        );
       else show(problem, failure(error, "Nothing was saved"));
     }
   }
@@ -76,7 +101,12 @@ export async function editor(body, { place, pk, id, from }) {
   /** Somebody was faster: both changes and what they were made from go to a person. */
   async function clash(mine, error) {
     const current = member(error.body, "current");
-    const theirs = error.status === 404 ? null : current ? { value: own(current), etag: error.etag } : await api.read(place, pk, id).then(({ item, etag }) => ({ value: own(item), etag }));
+    const theirs =
+      error.status === 404
+        ? null
+        : current
+          ? { value: own(current), etag: error.etag }
+          : await api.read(place, pk, id).then(({ item, etag }) => ({ value: own(item), etag }));
     const decided = await conflict(body, { place, id, base: base.value, mine, theirs });
     if (decided === null) {
       isDone = true;
@@ -104,7 +134,17 @@ export async function editor(body, { place, pk, id, from }) {
         { class: "editor", onsubmit: submit },
         h("label", { for: "content" }, from ? "Content, as it was in the version you chose" : "Content"),
         field,
-        h("div", { class: "actions" }, save, h("a", { class: "button", href: back }, "Cancel"), valid, h("span", { class: "spacer" }), base ? h("span", { class: "hint" }, "Saved only if ", etagMark(base.etag), " is still the current version.") : null),
+        h(
+          "div",
+          { class: "actions" },
+          save,
+          h("a", { class: "button", href: back }, "Cancel"),
+          valid,
+          h("span", { class: "spacer" }),
+          base
+            ? h("span", { class: "hint" }, "Saved only if ", etagMark(base.etag), " is still the current version.")
+            : null,
+        ),
         problem,
       ),
     );

@@ -16,18 +16,68 @@ export async function feed(body, { place }) {
   const status = h("span", { class: "live", role: "status" });
   const total = h("span", { class: "muted" });
   const notice = h("div", {});
-  const waiting = h("p", { class: "empty" }, "Waiting for a change. Whatever is written to this container appears here.");
+  const waiting = h(
+    "p",
+    { class: "empty" },
+    "Waiting for a change. Whatever is written to this container appears here.",
+  );
   let [position, stop, seen, isLive] = [null, null, 0, false];
 
   const toggle = h("button", { class: "primary", onclick: () => (isLive ? pause() : follow()) }, "Pause");
-  const clear = h("button", { onclick: () => { show(rows); waiting.hidden = false; } }, "Clear");
-  const since = h("select", { "aria-label": "Where to begin", onchange: () => { pause(); show(rows); position = begin(); follow(); } }, h("option", { value: "0" }, "from now on"), h("option", { value: "100" }, "from 100 commits ago"), h("option", { value: "1000" }, "from 1,000 commits ago"));
+  const clear = h(
+    "button",
+    {
+      onclick: () => {
+        show(rows);
+        waiting.hidden = false;
+      },
+    },
+    "Clear",
+  );
+  const since = h(
+    "select",
+    {
+      "aria-label": "Where to begin",
+      onchange: () => {
+        pause();
+        show(rows);
+        position = begin();
+        follow();
+      },
+    },
+    h("option", { value: "0" }, "from now on"),
+    h("option", { value: "100" }, "from 100 commits ago"),
+    h("option", { value: "1000" }, "from 1,000 commits ago"),
+  );
   show(
     body,
     head(place, "feed"),
     h("div", { class: "actions" }, toggle, clear, since, status, h("span", { class: "spacer" }), total),
     notice,
-    h("div", { class: "results" }, h("table", { class: "list feed" }, h("caption", { class: "unseen" }, "Changes, newest first"), h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "figure" }, "Commit"), h("th", { scope: "col" }, "Time"), h("th", { scope: "col" }, "Change"), h("th", { scope: "col" }, "Document"), h("th", { scope: "col" }, "What"))), rows), waiting),
+    h(
+      "div",
+      { class: "results" },
+      h(
+        "table",
+        { class: "list feed" },
+        h("caption", { class: "unseen" }, "Changes, newest first"),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "col", class: "figure" }, "Commit"),
+            h("th", { scope: "col" }, "Time"),
+            h("th", { scope: "col" }, "Change"),
+            h("th", { scope: "col" }, "Document"),
+            h("th", { scope: "col" }, "What"),
+          ),
+        ),
+        rows,
+      ),
+      waiting,
+    ),
   );
   const begin = () => (since.value === "0" ? "*" : `"${Math.max(0, stats.lastCommit - Number(since.value))}"`);
 
@@ -65,7 +115,12 @@ export async function feed(body, { place }) {
   function put(entries) {
     seen += entries.length;
     waiting.hidden = true;
-    rows.prepend(...entries.slice(-ROWS_MAX).reverse().map((entry) => row(place, paths, entry)));
+    rows.prepend(
+      ...entries
+        .slice(-ROWS_MAX)
+        .reverse()
+        .map((entry) => row(place, paths, entry)),
+    );
     while (rows.children.length > ROWS_MAX) rows.lastChild.remove();
     total.textContent = plural(seen, "change");
     announce(plural(entries.length, "change"));
@@ -84,15 +139,26 @@ function row(place, paths, entry) {
   const isGone = metadata.operationType === "delete";
   const item = isGone ? previous : current;
   const id = isGone ? (metadata.id ?? "?") : (member(current, "id")?.text ?? "?");
-  const pk = item && item.members.length > 0 ? api.keyOf(item, paths) : metadata.partitionKey ? JSON.stringify(metadata.partitionKey) : null;
-  const [word, kind] = metadata.timeToLiveExpired ? ["expired", "bad"] : (WORDS[metadata.operationType] ?? [metadata.operationType, ""]);
+  const pk =
+    item && item.members.length > 0
+      ? api.keyOf(item, paths)
+      : metadata.partitionKey
+        ? JSON.stringify(metadata.partitionKey)
+        : null;
+  const [word, kind] = metadata.timeToLiveExpired
+    ? ["expired", "bad"]
+    : (WORDS[metadata.operationType] ?? [metadata.operationType, ""]);
   return h(
     "tr",
     { class: "fresh" },
     h("td", { class: "figure" }, count(metadata.lsn)),
     h("td", { title: fullTime(metadata.crts * 1000) }, clockTime(metadata.crts * 1000).slice(0, 8)),
     h("td", {}, h("span", { class: `badge ${kind}` }, word)),
-    h("td", {}, pk ? h("a", { href: link(place, "doc", pk, id) }, h("bdi", {}, visible(id))) : h("bdi", {}, visible(id))),
+    h(
+      "td",
+      {},
+      pk ? h("a", { href: link(place, "doc", pk, id) }, h("bdi", {}, visible(id))) : h("bdi", {}, visible(id)),
+    ),
     h("td", { class: "preview" }, what(metadata.operationType, current, previous)),
   );
 }
@@ -108,6 +174,15 @@ function what(operation, current, previous) {
     const text = value === undefined ? "—" : compact(value);
     return visible(text.length > 28 ? `${text.slice(0, 27)}…` : text);
   };
-  const one = ({ path, before, after }) => h("span", { class: "delta" }, h("b", {}, h("bdi", {}, visible(pathText(path)))), " ", h("del", {}, short(before)), " → ", h("ins", {}, short(after)));
+  const one = ({ path, before, after }) =>
+    h(
+      "span",
+      { class: "delta" },
+      h("b", {}, h("bdi", {}, visible(pathText(path)))),
+      " ",
+      h("del", {}, short(before)),
+      " → ",
+      h("ins", {}, short(after)),
+    );
   return [list.slice(0, 3).map(one), list.length > 3 ? ` and ${list.length - 3} more` : ""];
 }

@@ -23,8 +23,22 @@ export async function items(body, { place }) {
   const about = h("p", { class: "about" });
   const table = h("div", { class: "results", "aria-busy": "true" });
   const pager = h("nav", { class: "pager", aria: { label: "Pages" } });
-  const kind = h("select", { id: "filter-kind", "aria-label": "What to look for" }, Object.entries(FILTERS).map(([name, { label }]) => h("option", { value: name, selected: name === state.filter }, label)));
-  const field = h("input", { id: "filter", type: "search", value: state.text, spellcheck: "false", autocomplete: "off", "aria-label": "Filter", placeholder: FILTERS[state.filter].placeholder });
+  const kind = h(
+    "select",
+    { id: "filter-kind", "aria-label": "What to look for" },
+    Object.entries(FILTERS).map(([name, { label }]) =>
+      h("option", { value: name, selected: name === state.filter }, label),
+    ),
+  );
+  const field = h("input", {
+    id: "filter",
+    type: "search",
+    value: state.text,
+    spellcheck: "false",
+    autocomplete: "off",
+    "aria-label": "Filter",
+    placeholder: FILTERS[state.filter].placeholder,
+  });
   kind.addEventListener("change", () => {
     field.placeholder = FILTERS[kind.value].placeholder;
     field.focus();
@@ -50,7 +64,10 @@ export async function items(body, { place }) {
   show(body, head(place, "items"), about, form, table, pager);
 
   // Measuring takes the server a moment; the documents need not wait for it.
-  api.spaceOf(place).then((space) => show(about, describe(space, paths)), () => show(about));
+  api.spaceOf(place).then(
+    (space) => show(about, describe(space, paths)),
+    () => show(about),
+  );
 
   let stop = new AbortController();
   async function load() {
@@ -59,10 +76,19 @@ export async function items(body, { place }) {
     table.setAttribute("aria-busy", "true");
     const token = state.tokens.at(-1);
     try {
-      const page = state.text.trim() === "" ? await api.list(place, token, stop.signal) : await filtered(place, state, token, stop.signal);
+      const page =
+        state.text.trim() === ""
+          ? await api.list(place, token, stop.signal)
+          : await filtered(place, state, token, stop.signal);
       const first = (state.tokens.length - 1) * 100 + 1;
-      show(table, page.items.length > 0 ? rows(place, page.items, paths) : h("p", { class: "empty" }, state.text ? "No document is like that." : "This container holds no documents."));
-      const turn = (label, enabled, change) => h("button", { disabled: !enabled, onclick: () => (change(), load()) }, label);
+      show(
+        table,
+        page.items.length > 0
+          ? rows(place, page.items, paths)
+          : h("p", { class: "empty" }, state.text ? "No document is like that." : "This container holds no documents."),
+      );
+      const turn = (label, enabled, change) =>
+        h("button", { disabled: !enabled, onclick: () => (change(), load()) }, label);
       show(
         pager,
         turn("Previous", state.tokens.length > 1, () => state.tokens.pop()),
@@ -91,11 +117,23 @@ function describe(space, paths) {
   if (space.size) {
     const { documents, documentBytes, versions, versionBytes, diskBytes, isExact } = space.size;
     const about = isExact ? "" : "about ";
-    const older = versions > documents ? `, ${plural(versions - documents, "older version")} (${bytes(Math.max(0, versionBytes - documentBytes))})` : "";
-    parts.push(`${about}${plural(documents, "document")}, ${bytes(documentBytes)}${older}`, diskBytes > 0 ? `${bytes(diskBytes)} on disk` : "on disk in the log only");
+    const older =
+      versions > documents
+        ? `, ${plural(versions - documents, "older version")} (${bytes(Math.max(0, versionBytes - documentBytes))})`
+        : "";
+    parts.push(
+      `${about}${plural(documents, "document")}, ${bytes(documentBytes)}${older}`,
+      diskBytes > 0 ? `${bytes(diskBytes)} on disk` : "on disk in the log only",
+    );
   }
-  const kept = space.retentionMs === null ? "superseded versions are kept for ever" : `superseded versions are kept for ${duration(space.retentionMs)}`;
-  return [h("span", {}, "Partition key ", h("code", {}, paths.join(" "))), ...[...parts, kept].map((part) => h("span", {}, part))];
+  const kept =
+    space.retentionMs === null
+      ? "superseded versions are kept for ever"
+      : `superseded versions are kept for ${duration(space.retentionMs)}`;
+  return [
+    h("span", {}, "Partition key ", h("code", {}, paths.join(" "))),
+    ...[...parts, kept].map((part) => h("span", {}, part)),
+  ];
 }
 
 function rows(place, documents, paths) {
@@ -103,8 +141,12 @@ function rows(place, documents, paths) {
   const isId = names.length === 1 && names[0].join() === "id";
   const row = (item) => {
     const id = member(item, "id").text;
-    const rest = own(item).members.filter(([name]) => name !== "id" && !names.some((path) => path.length === 1 && path[0] === name));
-    const preview = compact({ kind: "object", members: rest.slice(0, 12) }).slice(1, 240).replace(/}$/, "");
+    const rest = own(item).members.filter(
+      ([name]) => name !== "id" && !names.some((path) => path.length === 1 && path[0] === name),
+    );
+    const preview = compact({ kind: "object", members: rest.slice(0, 12) })
+      .slice(1, 240)
+      .replace(/}$/, "");
     const pk = api.keyOf(item, paths);
     return h(
       "tr",
@@ -119,7 +161,18 @@ function rows(place, documents, paths) {
     "table",
     { class: "list" },
     h("caption", { class: "unseen" }, "Documents"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "id"), isId ? null : h("th", { scope: "col" }, paths.join(" ")), h("th", { scope: "col" }, "Content"), h("th", { scope: "col", class: "when" }, "Changed"))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", { scope: "col" }, "id"),
+        isId ? null : h("th", { scope: "col" }, paths.join(" ")),
+        h("th", { scope: "col" }, "Content"),
+        h("th", { scope: "col", class: "when" }, "Changed"),
+      ),
+    ),
     h("tbody", {}, documents.map(row)),
   );
 }

@@ -165,8 +165,13 @@ export function same(a, b) {
   switch (a.kind) {
     case "object": {
       if (a.members.length !== b.members.length) return false;
+      // In one order is the rule, and the only way to compare a name that is given twice.
+      if (a.members.every(([name, value], at) => name === b.members[at][0] && same(value, b.members[at][1])))
+        return true;
       const of = new Map(b.members);
-      return a.members.every(([name, value]) => of.has(name) && same(value, of.get(name)));
+      return (
+        of.size === b.members.length && a.members.every(([name, value]) => of.has(name) && same(value, of.get(name)))
+      );
     }
     case "array":
       return a.items.length === b.items.length && a.items.every((item, at) => same(item, b.items[at]));
@@ -182,7 +187,9 @@ export const SYSTEM = new Set(["_rid", "_self", "_etag", "_ts", "_attachments"])
 
 /** The item without what the server adds. */
 export function own(item) {
-  return item.kind === "object" ? { kind: "object", members: item.members.filter(([name]) => !SYSTEM.has(name)) } : item;
+  return item.kind === "object"
+    ? { kind: "object", members: item.members.filter(([name]) => !SYSTEM.has(name)) }
+    : item;
 }
 
 /** As JavaScript's own values, for what the server itself writes. */

@@ -14,7 +14,13 @@ export async function query(body, { place }) {
   const definition = await api.container(place);
   const paths = definition.partitionKey.paths;
   const where = `${place.db}\n${place.coll}`;
-  const field = h("textarea", { id: "sql", rows: "5", spellcheck: "false", autocomplete: "off", aria: { describedby: "sql-help" } });
+  const field = h("textarea", {
+    id: "sql",
+    rows: "5",
+    spellcheck: "false",
+    autocomplete: "off",
+    aria: { describedby: "sql-help" },
+  });
   field.value = remembered.get(where) ?? "SELECT * FROM c";
   const results = h("section", { class: "results", aria: { label: "Results" } });
   let stop = null;
@@ -31,7 +37,18 @@ export async function query(body, { place }) {
     },
     h("label", { for: "sql" }, "Query"),
     field,
-    h("div", { class: "actions" }, h("button", { class: "primary" }, "Run"), h("span", { id: "sql-help", class: "hint" }, "Ctrl+Enter runs it. The container is ", h("code", {}, "c"), "; Cosmos SQL with JOIN, GROUP BY and functions.")),
+    h(
+      "div",
+      { class: "actions" },
+      h("button", { class: "primary" }, "Run"),
+      h(
+        "span",
+        { id: "sql-help", class: "hint" },
+        "Ctrl+Enter runs it. The container is ",
+        h("code", {}, "c"),
+        "; Cosmos SQL with JOIN, GROUP BY and functions.",
+      ),
+    ),
   );
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -47,7 +64,12 @@ export async function query(body, { place }) {
       const page = await api.query(place, field.value, [], token, stop.signal);
       const all = [...before, ...page.items];
       const more = page.next ? h("button", { onclick: () => run(page.next, all) }, "More results") : null;
-      show(results, cost(page, all.length, performance.now() - begun), all.length > 0 ? shape(place, paths, all) : h("p", { class: "empty" }, "No results."), more);
+      show(
+        results,
+        cost(page, all.length, performance.now() - begun),
+        all.length > 0 ? shape(place, paths, all) : h("p", { class: "empty" }, "No results."),
+        more,
+      );
       announce(plural(all.length, "result"));
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -60,7 +82,9 @@ export async function query(body, { place }) {
 
 /** What the page cost, from the headers that say it. */
 function cost(page, total, ms) {
-  const metrics = new Map((page.headers.get("x-ms-documentdb-query-metrics") ?? "").split(";").map((pair) => pair.split("=")));
+  const metrics = new Map(
+    (page.headers.get("x-ms-documentdb-query-metrics") ?? "").split(";").map((pair) => pair.split("=")),
+  );
   const facts = [
     ["Results", `${count(total)}${page.next ? ", and more" : ""}`],
     ["Documents read", count(Number(metrics.get("retrievedDocumentCount") ?? 0))],
@@ -69,13 +93,20 @@ function cost(page, total, ms) {
     ["Charge", page.charge],
     ["Found by", index(page)],
   ];
-  return h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 function index(page) {
   try {
     const used = JSON.parse(atob(page.headers.get("x-ms-cosmos-index-utilization")));
-    const names = [...used.UtilizedSingleIndexes.map((one) => one.IndexSpec), ...used.UtilizedCompositeIndexes.map((one) => one.IndexSpecs.join(", "))];
+    const names = [
+      ...used.UtilizedSingleIndexes.map((one) => one.IndexSpec),
+      ...used.UtilizedCompositeIndexes.map((one) => one.IndexSpecs.join(", ")),
+    ];
     return names.join("; ").replace("/_epk/?", "a walk over all keys");
   } catch {
     return "?";
@@ -84,7 +115,9 @@ function index(page) {
 
 /** Results as a table if they are objects with few members, else as JSON. */
 function shape(place, paths, all) {
-  const names = [...new Set(all.slice(0, 50).flatMap((one) => (one.kind === "object" ? one.members.map(([name]) => name) : [])))].filter((name) => !name.startsWith("_"));
+  const names = [
+    ...new Set(all.slice(0, 50).flatMap((one) => (one.kind === "object" ? one.members.map(([name]) => name) : []))),
+  ].filter((name) => !name.startsWith("_"));
   if (!all.every((one) => one.kind === "object") || names.length === 0 || names.length > COLUMNS_MAX) {
     return source(all.map((one) => pretty(one)).join("\n"));
   }
@@ -93,12 +126,36 @@ function shape(place, paths, all) {
     const text = value === undefined ? "" : value.kind === "string" ? value.text : compact(value);
     const isDocument = name === "id" && member(one, "_rid") !== undefined;
     const shown = h("bdi", {}, visible(text.slice(0, 300)));
-    return h("td", { class: value?.kind === "number" ? "figure" : "" }, isDocument ? h("a", { href: link(place, "doc", api.keyOf(one, paths), text) }, shown) : shown);
+    return h(
+      "td",
+      { class: value?.kind === "number" ? "figure" : "" },
+      isDocument ? h("a", { href: link(place, "doc", api.keyOf(one, paths), text) }, shown) : shown,
+    );
   };
   return h(
     "table",
     { class: "list" },
-    h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col", class: member(all[0], name)?.kind === "number" ? "figure" : "" }, visible(name))))),
-    h("tbody", {}, all.map((one) => h("tr", {}, names.map((name) => cell(one, name))))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        names.map((name) =>
+          h("th", { scope: "col", class: member(all[0], name)?.kind === "number" ? "figure" : "" }, visible(name)),
+        ),
+      ),
+    ),
+    h(
+      "tbody",
+      {},
+      all.map((one) =>
+        h(
+          "tr",
+          {},
+          names.map((name) => cell(one, name)),
+        ),
+      ),
+    ),
   );
 }

@@ -20,8 +20,19 @@ export async function render(element) {
     show(
       side,
       h("a", { href: "#/", class: "home" }, "Dashboard"),
-      h("div", { class: "heading" }, h("h2", {}, "Databases"), h("button", { class: "quiet", onclick: () => render(side), aria: { label: "Read the list of databases again" } }, "Refresh")),
-      groups.length > 0 ? groups : h("p", { class: "empty" }, "There are none yet. A client that creates one makes it appear here."),
+      h(
+        "div",
+        { class: "heading" },
+        h("h2", {}, "Databases"),
+        h(
+          "button",
+          { class: "quiet", onclick: () => render(side), aria: { label: "Read the list of databases again" } },
+          "Refresh",
+        ),
+      ),
+      groups.length > 0
+        ? groups
+        : h("p", { class: "empty" }, "There are none yet. A client that creates one makes it appear here."),
     );
   } catch (error) {
     show(side, h("a", { href: "#/", class: "home" }, "Dashboard"), failure(error, "No list of databases"));
@@ -32,8 +43,18 @@ export async function render(element) {
 function group(db, containers, sizes) {
   const entries = containers.map(({ id }) => {
     const size = sizes.get(`${db}\n${id}`);
-    const count = size ? h("span", { class: "count", title: size.isExact ? "documents" : "documents, estimated" }, `${size.isExact ? "" : "≈"}${brief(size.documents)}`) : null;
-    return h("li", {}, h("a", { href: link({ db, coll: id }), data: { db, coll: id } }, h("span", { class: "name" }, id), count));
+    const count = size
+      ? h(
+          "span",
+          { class: "count", title: size.isExact ? "documents" : "documents, estimated" },
+          `${size.isExact ? "" : "≈"}${brief(size.documents)}`,
+        )
+      : null;
+    return h(
+      "li",
+      {},
+      h("a", { href: link({ db, coll: id }), data: { db, coll: id } }, h("span", { class: "name" }, id), count),
+    );
   });
   return h(
     "details",
@@ -47,7 +68,9 @@ function group(db, containers, sizes) {
 export function mark(place) {
   current = place;
   for (const anchor of side?.querySelectorAll("a") ?? []) {
-    const isShown = place ? anchor.dataset.db === place.db && anchor.dataset.coll === place.coll : anchor.classList.contains("home");
+    const isShown = place
+      ? anchor.dataset.db === place.db && anchor.dataset.coll === place.coll
+      : anchor.classList.contains("home");
     if (isShown) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }
@@ -68,7 +91,9 @@ export function head(place, tab) {
     h(
       "nav",
       { class: "tabs", aria: { label: "Views of this container" } },
-      tabs.map(([name, label]) => h("a", { href: link(place, name), "aria-current": tab === name ? "page" : null }, label)),
+      tabs.map(([name, label]) =>
+        h("a", { href: link(place, name), "aria-current": tab === name ? "page" : null }, label),
+      ),
     ),
   );
 }
