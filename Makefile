@@ -6,10 +6,10 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots
 
 help: ## say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 serve: build ## build the server and start it on ./etagdb-data (SERVE="--listen ..." passes other flags)
 	@exec $(target)/release/etagdb serve $(SERVE)
@@ -46,6 +46,10 @@ conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
 
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null
+
+explorer-screenshots: build ## take the README's pictures of the explorer anew, with Chromium and chromedriver
+	ETAGDB_PICTURES=$(abspath docs/explorer) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol -- explorer::pictures
 
 soak: tools ## random histories of the whole engine against a model, for SECONDS=3600; seeds that fail are kept
 	ETAGDB_SOAK_SECONDS=$(or $(SECONDS),3600) $(CARGO) test --release --locked --workspace --test model as_long_as_one_likes -- --nocapture

@@ -10,6 +10,7 @@ mod chaos;
 mod conditions;
 mod conflicts;
 mod conformance;
+mod explorer;
 mod feeds;
 mod fuzz;
 mod hostile;
