@@ -91,7 +91,7 @@ impl Line {
         }
     }
 
-    fn cells(&self) -> [String; 11] {
+    fn cells(&self) -> [String; 12] {
         let side = |figures: &Option<Figures>, f: &dyn Fn(&Figures) -> Option<String>| {
             figures.as_ref().and_then(f).unwrap_or_default()
         };
@@ -100,12 +100,9 @@ impl Line {
             figures.latency_us.map(|us| us.map(|us| format!("{us:.*}", if us < 10.0 { 1 } else { 0 })).join(" / "))
         };
         let written = |figures: &Figures| figures.written_per_byte.map(|bytes| format!("{bytes:.1}"));
-        let mut name = self.name.clone();
-        if let Some(conflicts) = self.ours.conflicts_per_operation {
-            let _ = write!(name, " ({conflicts:.2} conflicts a success)");
-        }
+        let conflicts = |figures: &Figures| figures.conflicts_per_operation.map(|conflicts| format!("{conflicts:.3}"));
         [
-            name,
+            self.name.clone(),
             self.unit.clone(),
             side(&self.raw, &|figures| Some(number(figures.value))),
             side(&self.tuned, &|figures| Some(number(figures.value))),
@@ -121,11 +118,12 @@ impl Line {
             side(&self.raw, &latency),
             side(&ours, &latency),
             [side(&self.raw, &written), side(&ours, &written)].join(" / ").trim_matches([' ', '/']).to_owned(),
+            side(&ours, &conflicts),
         ]
     }
 }
 
-const HEADINGS: [&str; 11] = [
+const HEADINGS: [&str; 12] = [
     "workload",
     "unit",
     "raw RocksDB",
@@ -137,6 +135,7 @@ const HEADINGS: [&str; 11] = [
     "raw p50 / p99 / p99.9 us",
     "etagdb p50 / p99 / p99.9 us",
     "written per byte, raw / etagdb",
+    "conflicts",
 ];
 
 /// 12,345, but 1.23.

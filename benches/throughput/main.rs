@@ -49,12 +49,18 @@ fn measure(settings: &Settings) {
     let style = ProgressStyle::with_template("{bar:30} {pos} of {len} lines, {elapsed}, {eta} to go");
     progress.set_style(style.expect("a template of known fields"));
     progress.enable_steady_tick(std::time::Duration::from_millis(200));
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let machine = machine(&std::env::temp_dir());
     let mut lines: Vec<Line> = Vec::new();
     let mut show = |line: Line| {
         if settings.wants(&line.name) {
             progress.suspend(|| println!("{}", summary(&line)));
             progress.inc(1);
             lines.push(line);
+            // Each line at once: who breaks off a run keeps what there is of it.
+            if !settings.is_quick {
+                Results::save(&results, &machine, &lines, &order).expect("keep the results");
+            }
         }
     };
     for set in sets {
@@ -68,8 +74,4 @@ fn measure(settings: &Settings) {
     let missed = lines.iter().filter(|line| line.is_met() == Some(false)).count();
     let met = lines.iter().filter(|line| line.is_met() == Some(true)).count();
     println!("{met} goals met, {missed} missed");
-    if !settings.is_quick {
-        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        Results::save(&results, &machine(&std::env::temp_dir()), &lines, &order).expect("keep the results");
-    }
 }

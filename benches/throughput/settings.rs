@@ -40,7 +40,7 @@ impl Settings {
                 // Cargo passes this to every benchmark.
                 "--bench" => {}
                 "--quick" => {
-                    (settings.seconds, settings.rounds, settings.is_quick) = (0.4, 2, true);
+                    (settings.seconds, settings.rounds, settings.is_quick) = (0.3, 3, true);
                     (settings.documents_to_open, settings.soak_seconds) = (200_000, 10);
                 }
                 "--seconds" => settings.seconds = number()?,

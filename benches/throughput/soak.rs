@@ -19,15 +19,17 @@ const BYTES: usize = 1024;
 const SIZES: Sizes = Sizes { documents: 200_000, bytes: BYTES, document_cache_bytes: 32 << 20, cache_bytes: 32 << 20 };
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
 const THREADS: u64 = 4;
+/// Bodies that wait to be written, at most; see `Stats::queued_bytes`.
+const QUEUE_BYTES: usize = 64 << 20;
 /// What a process takes besides: code, stacks, the tables of open files, what the allocator keeps for later, and
 /// blocks that a compaction has in hand.
-const BESIDES_BYTES: usize = 64 << 20;
+const BESIDES_BYTES: usize = 32 << 20;
 /// The first argument of the process that is watched.
 pub(crate) const CHILD: &str = "soak";
 
-const MEMORY: &str = "memory under load, most";
-const GROWTH: &str = "memory under load, second half / first half";
-const DISK: &str = "disk while updates never stop, second half / first half";
+const MEMORY: &str = "under load: memory, most";
+const GROWTH: &str = "under load: memory, second half / first half";
+const DISK: &str = "under load: disk, second half / first half";
 
 pub(crate) const NAMES: [&str; 3] = [MEMORY, GROWTH, DISK];
 
@@ -39,10 +41,10 @@ struct Seen {
     operations: u64,
 }
 
-/// The options' word for memory: both caches, and three write buffers while they are written out, of the versions and of
-/// the feed.
+/// The options' word for memory: both caches, three write buffers while they are written out, of the versions and of
+/// the feed, and the queue.
 fn bound_bytes() -> usize {
-    SIZES.document_cache_bytes + SIZES.cache_bytes + 2 * 3 * WRITE_BUFFER_BYTES + BESIDES_BYTES
+    SIZES.document_cache_bytes + SIZES.cache_bytes + 2 * 3 * WRITE_BUFFER_BYTES + QUEUE_BYTES + BESIDES_BYTES
 }
 
 /// Starts the process and judges what it saw.
