@@ -78,6 +78,8 @@ pub struct Line {
     pub ratio: Option<f64>,
     /// What is asked of it.
     pub goal: Goal,
+    /// What other processes took of the processors meanwhile, from 0 to 1.
+    pub others: f64,
 }
 
 impl Line {
@@ -91,7 +93,7 @@ impl Line {
         }
     }
 
-    fn cells(&self) -> [String; 12] {
+    fn cells(&self) -> [String; 13] {
         let side = |figures: &Option<Figures>, f: &dyn Fn(&Figures) -> Option<String>| {
             figures.as_ref().and_then(f).unwrap_or_default()
         };
@@ -119,11 +121,12 @@ impl Line {
             side(&ours, &latency),
             [side(&self.raw, &written), side(&ours, &written)].join(" / ").trim_matches([' ', '/']).to_owned(),
             side(&ours, &conflicts),
+            format!("{:.0} %", 100.0 * self.others),
         ]
     }
 }
 
-const HEADINGS: [&str; 12] = [
+const HEADINGS: [&str; 13] = [
     "workload",
     "unit",
     "raw RocksDB",
@@ -136,6 +139,7 @@ const HEADINGS: [&str; 12] = [
     "etagdb p50 / p99 / p99.9 us",
     "written per byte, raw / etagdb",
     "conflicts",
+    "others",
 ];
 
 /// 12,345, but 1.23.
@@ -227,7 +231,7 @@ mod tests {
     fn line(ratio: f64, goal: Goal) -> Line {
         let (raw, ours) = (Some(Figures::of(1000.0)), Figures::of(1000.0 * ratio));
         let (name, unit) = ("get".to_owned(), "1/s".to_owned());
-        Line { name, unit, raw, tuned: None, ours, ratio: Some(ratio), goal }
+        Line { name, unit, raw, tuned: None, ours, ratio: Some(ratio), goal, others: 0.0 }
     }
 
     #[test]
@@ -249,7 +253,7 @@ mod tests {
         let text = table(&[line(2.0, Goal::RatioAtLeast(5.0)), line(200.0, Goal::RatioAtLeast(5.0))]);
         let widths: Vec<usize> = text.lines().map(str::len).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{text}");
-        assert!(text.contains("MISSED") && text.contains("| met "), "{text}");
+        assert!(text.contains("MISSED") && text.contains(" met |"), "{text}");
     }
 
     #[test]

@@ -10,5 +10,5 @@ mod stores;
 pub use documents::{Bodies, Random, key, shuffled};
 pub use driver::{Load, Measured, Workload, run};
 pub use figures::{Figures, Goal, Line, Results, median, summary, table};
-pub use process::{device_bytes, directory_bytes, machine, resident_bytes, settle};
+pub use process::{Others, device_bytes, directory_bytes, machine, resident_bytes, settle};
 pub use stores::{Pair, Sizes, load_ours, load_raw, ours_options, raw_options};

@@ -32,6 +32,44 @@ pub fn directory_bytes(path: &Path) -> u64 {
     bytes.sum()
 }
 
+/// How busy other processes have kept the processors since the last time it was asked.
+#[derive(Debug)]
+pub struct Others {
+    busy: u64,
+    total: u64,
+}
+
+impl Others {
+    /// Begins now.
+    pub fn from_now() -> Others {
+        let (busy, total) = others_ticks();
+        Others { busy, total }
+    }
+
+    /// Their part of all processors, from 0 to 1. What the kernel does for this process counts here, too.
+    pub fn part(&mut self) -> f64 {
+        let (busy, total) = others_ticks();
+        let part = busy.saturating_sub(self.busy) as f64 / total.saturating_sub(self.total).max(1) as f64;
+        (self.busy, self.total) = (busy, total);
+        part
+    }
+}
+
+/// Ticks in which the processors were busy with others than this process and its children, and all ticks.
+fn others_ticks() -> (u64, u64) {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let numbers = |text: &str| text.split_whitespace().map_while(|number| number.parse().ok()).collect::<Vec<u64>>();
+    // User, nice, system, idle, waiting for input and output, interrupts of two kinds, stolen.
+    let all = numbers(read("/proc/stat").lines().next().and_then(|line| line.strip_prefix("cpu")).unwrap_or_default());
+    let total: u64 = all.iter().take(8).sum();
+    let idle: u64 = all.iter().skip(3).take(2).sum();
+    // After the name, which may hold anything, and a letter: fields 4 on, of which 14 to 17 are times.
+    let own = read("/proc/self/stat");
+    let own = own.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().split_once(' ')).map_or("", |(_, rest)| rest);
+    let own: i64 = own.split_whitespace().skip(10).take(4).filter_map(|number| number.parse::<i64>().ok()).sum();
+    ((total - idle).saturating_sub(own.max(0) as u64), total)
+}
+
 /// Waits until nothing has been written for a tenth of a second, so that one round's flushes and compactions are not
 /// the next one's; for three seconds at most.
 pub fn settle() {
@@ -64,4 +102,17 @@ pub fn machine(directory: &Path) -> String {
     let file_system = within.max_by_key(|(mount, _)| mount.len()).map_or("unknown", |(_, kind)| kind);
     let model = model.unwrap_or("unknown processor");
     format!("{model}, {cores} cores, {memory} GiB, {file_system}, Linux {kernel}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_have_a_part() {
+        let mut others = Others::from_now();
+        std::thread::sleep(Duration::from_millis(50));
+        let part = others.part();
+        assert!((0.0..=1.0).contains(&part), "{part}");
+    }
 }

@@ -105,7 +105,8 @@ pub(crate) struct Set {
 /// All that is to be measured.
 pub(crate) fn sets(settings: &Settings) -> Vec<Set> {
     let mut sets = Vec::new();
-    for bytes in BYTES {
+    let sizes = if settings.is_quick { &BYTES[..1] } else { &BYTES[..] };
+    for &bytes in sizes {
         // As many as memory has room for, so that what is read again and again is there.
         let documents = settings.documents.min((48 << 20) / (bytes as u64 + 160)).max(1);
         let hot = Sizes { documents, bytes, document_cache_bytes: 64 << 20, cache_bytes: 128 << 20 };
@@ -131,7 +132,7 @@ impl Set {
     /// Measures the rows that are wanted.
     pub(crate) fn measure(mut self, settings: &Settings, mut show: impl FnMut(Line)) {
         let bytes = self.sizes.bytes;
-        self.rows.retain(|row| settings.wants(&row.name(bytes)) && (!settings.is_quick || bytes == BYTES[0]));
+        self.rows.retain(|row| settings.wants(&row.name(bytes)));
         if self.rows.is_empty() {
             return;
         }
@@ -196,6 +197,7 @@ fn measure_row(row: &Row, pair: &Pair, sizes: &Sizes, settings: &Settings) -> Li
         tuned: Some(Figures::of_rounds(&tuned, user_bytes)),
         ours: Figures::of_rounds(&ours, user_bytes),
         goal: Goal::RatioAtLeast(row.goal),
+        others: 0.0,
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn measure(settings: &Settings, mut show: impl FnMut(Line)) {
             ours: Figures::of(median(ourses)),
             ratio: Some(median(rounds.iter().map(|(raw, ours)| ours / raw).collect())),
             goal: Goal::OursBelow(most),
+            others: 0.0,
         });
     }
 }

@@ -69,6 +69,7 @@ pub(crate) fn measure(settings: &Settings, mut show: impl FnMut(Line)) {
         ours: Figures::of(ours),
         ratio: None,
         goal,
+        others: 0.0,
     };
     let most = seen.resident[0].max(seen.resident[1]) as f64;
     let growth = |halves: [u64; 2]| halves[1] as f64 / halves[0] as f64;

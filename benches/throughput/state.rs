@@ -71,6 +71,7 @@ pub(crate) fn measure(settings: &Settings, mut show: impl FnMut(Line)) {
         ours: Figures::of(ours),
         ratio: Some(ratio),
         goal,
+        others: 0.0,
     };
     let (raws, ourses) = rounds.iter().copied().unzip();
     let ratio = median(rounds.iter().map(|(raw, ours)| ours / raw).collect());
