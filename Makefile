@@ -6,7 +6,7 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots latency instructions memory
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -57,8 +57,18 @@ soak: tools ## random histories of the whole engine against a model, for SECONDS
 fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=60 for each fuzzer
 	ETAGDB_FUZZ_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked --workspace --lib -- fuzz:: --nocapture
 
-bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
+bench: tools ## all goals beside raw RocksDB, into benches/results (BENCH=--quick: two minutes, BENCH="--only Sync": some rows)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
+
+latency: tools ## single operations without contention, compared with the run before
+	$(CARGO) bench --locked --workspace --bench latency -- $(BENCH)
+
+instructions: tools ## instructions of a read and a write against benches/instructions.txt (UPDATE=--update keeps new figures)
+	$(CARGO) build --release --locked --workspace --bin instructions
+	$(target)/release/instructions $(UPDATE)
+
+memory: tools ## memory and disk under load for SECONDS=600
+	$(CARGO) bench --locked --workspace --bench throughput -- --only "under load" --soak $(or $(SECONDS),600)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \

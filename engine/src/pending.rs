@@ -36,7 +36,7 @@ impl From<Head> for CachedVersion {
     }
 }
 
-type Shard = HashMap<Vec<u8>, Head>;
+type Shard = HashMap<Vec<u8>, Head, RandomState>;
 
 /// The heads, by document prefix.
 pub(crate) struct Pending {
@@ -47,7 +47,7 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn new() -> Pending {
-        Pending { shards: (0..SHARDS).map(|_| CachePadded::default()).collect(), hasher: RandomState::new() }
+        Pending { shards: (0..SHARDS).map(|_| CachePadded::default()).collect(), hasher: RandomState::default() }
     }
 
     /// The head of a document, if it has one that was judged in `generation`.
