@@ -4,6 +4,7 @@
 //!
 //! * In `make test` a fixed number of schedules from fixed seeds.
 //! * `ETAGDB_SCHEDULES_SECONDS=600` goes on with new seeds for as long.
+//! * `ETAGDB_SCHEDULES_SEED=0` begins with these seeds.
 //! * `ETAGDB_SCHEDULE=one-key:17` runs one group of schedules again: a failure says which.
 //! * An argument that is the name of a scenario tries only that one.
 
@@ -116,12 +117,16 @@ fn main() {
     }
     let seconds = std::env::var("ETAGDB_SCHEDULES_SECONDS").ok().map(|text| text.parse().expect("seconds"));
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let seed = std::env::var("ETAGDB_SCHEDULES_SEED").ok().map(|text| text.parse().expect("a number"));
     let plan = Plan {
         scenarios: ALL.iter().filter(|it| wanted.is_empty() || wanted.iter().any(|name| name == it.name)).collect(),
         until: seconds.map(|seconds| begun + Duration::from_secs(seconds)),
-        first_seed: match seconds {
-            Some(_) => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()) << 20,
-            None => 0,
+        first_seed: match (seed, seconds) {
+            (Some(seed), _) => seed,
+            (None, Some(_)) => {
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()) << 20
+            }
+            (None, None) => 0,
         },
         next: AtomicUsize::new(0),
     };
