@@ -160,16 +160,8 @@ fn run(
         let paths = container.definition.partition_key.paths();
         figures.access = Access::Keys(paths.map(|path| format!("/{}", path.join("/"))).collect());
     }
-    let run = Run {
-        service,
-        container,
-        headers,
-        query,
-        by_range,
-        range: narrowed(container, &scope, &query.key_equality())?,
-        scope,
-        body,
-    };
+    let (range, single) = narrowed(container, &scope, &query.key_equality())?;
+    let run = Run { service, container, headers, query, by_range, range, single, scope, body };
     figures.compiled = figures.elapsed();
     let (page, continuation) = run.page(&mut figures)?;
     let reply = page.reply(service, container, "Documents", continuation);
@@ -204,8 +196,8 @@ fn hinted_key(container: &Container, hints: &KeyHints) -> Option<PartitionKey> {
     components.collect::<Option<Vec<_>>>().map(PartitionKey)
 }
 
-/// What of the scope has to be read: one item when the query fixes its id too.
-fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<ScanRange, ApiError> {
+/// What of the scope has to be read: one item, which the flag tells, when the query fixes its id too.
+fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<(ScanRange, bool), ApiError> {
     let definition = &container.definition.partition_key;
     if let (Scope::Key(key), Some(Value::String(id))) = (scope, hints.value_of(&["id"]))
         && definition.is_full(key)
@@ -213,9 +205,9 @@ fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<Sc
         let key = item_key::item_key(definition, key, id);
         // The smallest key above this one ends the range.
         let end = [key.as_slice(), &[0]].concat();
-        return Ok(ScanRange::all().from(&key).to(end));
+        return Ok((ScanRange::all().from(&key).to(end), true));
     }
-    feed::range(container, scope)
+    Ok((feed::range(container, scope)?, false))
 }
 
 fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {
