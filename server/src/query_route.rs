@@ -22,6 +22,8 @@ use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
 use crate::wire;
 
+/// Asks the server to merge what partition key ranges answer, for clients that do not do it themselves.
+const MERGE: &str = "x-etagdb-merge";
 /// The sub-status of a query that only the client can merge.
 const NOT_SERVABLE: &str = "1004";
 
@@ -117,8 +119,11 @@ pub(crate) fn items(
     headers: Headers<'_>,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    let figures = Figures::begin();
     headers.check_session(service.store.last_commit())?;
+    if headers.flag(MERGE) && matches!(headers.scope(container)?, Scope::Everything { .. }) {
+        return whole(service, container, headers, body);
+    }
+    let figures = Figures::begin();
     let query = parse_over(container, body)?;
     let hints = query.key_equality();
     let mut scope = headers.scope(container)?;
@@ -134,7 +139,8 @@ pub(crate) fn items(
     run(service, container, headers, body, (&query, scope, by_range), figures)
 }
 
-/// A query over a container's items for a caller in this process: everything is merged here.
+/// A query over all of a container's items, for a caller in this process or one that asks for it: everything is merged
+/// here.
 pub(crate) fn whole(
     service: &Service,
     container: &Container,

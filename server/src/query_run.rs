@@ -199,18 +199,22 @@ impl Run<'_> {
         // One more than the page can hold tells whether there is another page.
         let wanted = offset.saturating_add(page.items_max() as u64).saturating_add(1);
         let mut collector = self.query.collect_first(wanted, sorted);
+        // Documents, or entries of an index.
+        let mut passed = 0;
         if let Some(items) = order.told(snapshot) {
             for item in items {
+                passed += 1;
+                in_time(figures, passed)?;
                 figures.entries += 1;
                 if collector.push(&item?).map_err(refusal)? == Flow::Done {
                     break;
                 }
-                in_time(figures, 0)?;
             }
         } else {
             let entries = Cell::new(0);
             for row in order.rows(self.container, snapshot, &Place::default(), &entries)? {
-                in_time(figures, entries.get())?;
+                passed += 1;
+                in_time(figures, passed)?;
                 let (_, Some(document)) = row? else { continue };
                 let flow = if blind {
                     figures.entries += 1;
@@ -244,10 +248,8 @@ impl Run<'_> {
     }
 }
 
-/// Ends a query that takes too long, or that nobody waits for any more. `entries` are those of an index that were passed
-/// and are not counted yet.
-fn in_time(figures: &Figures, entries: u64) -> Result<(), ApiError> {
-    let passed = figures.documents + figures.entries + entries;
+/// Ends a query that takes too long, or that nobody waits for any more; called for each document that it passes.
+fn in_time(figures: &Figures, passed: u64) -> Result<(), ApiError> {
     if !passed.is_multiple_of(DOCUMENTS_PER_LOOK) {
         return Ok(());
     }

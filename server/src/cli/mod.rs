@@ -11,6 +11,7 @@ mod local;
 mod pipeline;
 mod progress;
 mod query;
+mod query_remote;
 mod reader;
 mod remote;
 mod serve;

@@ -1,10 +1,12 @@
 //! The long part of upkeep: adding the entries of items that were there before their index, and taking away those of
 //! indexes that are retired.
 //!
-//! From the moment at which the store derives an index's entries, every write takes care of its own. What a snapshot
-//! taken after that still shows is added in batches that check that the items have not been written since; those that
-//! have, need nothing. How far that has come is written down now and then, so a restart goes on from there: the entries
+//! From the moment at which the store derives an index's entries, every write takes care of its own: of all of them, as
+//! long as an index is built, for what it replaces need not have any. What a snapshot taken after that still shows is
+//! added in batches that check that the items have not been written since; those that have, need nothing. How far that has come is written down now and then, so a restart goes on from there: the entries
 //! added until then have been kept right by every write since.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use etagdb::{Collection, Document, Error, Precondition, ScanRange};
@@ -37,7 +39,7 @@ impl Indexes {
     ///
     /// # Errors
     /// A store that does not do its part. What was left is found again when the store is opened.
-    pub(super) fn catch_up(&self, stop: &dyn Fn() -> bool) -> Result<(), Error> {
+    pub(super) fn catch_up(self: &Arc<Self>, stop: &dyn Fn() -> bool) -> Result<(), Error> {
         while !stop() && !self.is_closed() && self.state.read().has_work() {
             let entries = self.open_entries()?;
             let list = StoredList::load(&entries)?;
@@ -61,6 +63,7 @@ impl Indexes {
                     }
                 }
                 self.publish(&entries, &list)?;
+                self.derive(&entries, &list)?;
                 self.state.write().progress = None;
             }
         }

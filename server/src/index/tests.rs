@@ -555,7 +555,7 @@ fn a_state_from_before_an_index_is_read_without_it() {
 /// Runs a query until the builder has something to do for it; says by which access it was answered first and then.
 fn need(fixture: &Fixture, key: Option<&str>, text: &str) -> (String, String) {
     let (expected, before) = fixture.query_in(key, "c", text, 10_000);
-    for _ in 0..70 {
+    for _ in 0..170 {
         fixture.query_in(key, "c", text, 10_000);
     }
     fixture.built();
@@ -580,7 +580,7 @@ fn what_queries_need_is_built_where_the_policy_allows_it() {
         (None, "SELECT TOP 3 * FROM c ORDER BY c.a DESC, c.id", "[\"/a ASC\",\"/id DESC\"]"),
         (Some("p1"), "SELECT TOP 3 * FROM c ORDER BY c.a", "[\"/pk ASC\",\"/a ASC\"]"),
         (None, "SELECT * FROM c WHERE ARRAY_CONTAINS(c.t, 8)", "/t/[]/?"),
-        (None, "SELECT c.id, COUNT(1) AS n FROM c GROUP BY c.id", "/id/?"),
+        (None, "SELECT c.q, COUNT(1) AS n FROM c GROUP BY c.q", "/q/?"),
         (None, "SELECT * FROM c WHERE c._ts > 0 AND c._etag = 'x'", everything),
         (None, "SELECT * FROM c", everything),
     ] {

@@ -21,7 +21,7 @@ use super::builder::Builder;
 use super::demand::{self, Demand};
 use super::policy::Policy;
 use super::stored::{StoredIndex, StoredList};
-use super::{Index, Indexes, Part, State, build};
+use super::{Index, Indexes, Part, Phase, State, build};
 
 impl Indexes {
     /// The indexes of a container whose entries are in the collection of this name. [`Indexes::settle`] must follow
@@ -139,6 +139,7 @@ impl Indexes {
             let built = self.store.last_commit();
             list.indexes.iter_mut().filter(|index| is_new(index)).for_each(|index| index.finish(built));
             self.publish(&entries, &list)?;
+            self.derive(&entries, &list)?;
         }
         if list.indexes.iter().any(|index| is_new(index) || index.retired.is_some()) {
             self.builder.ring(self);
@@ -169,7 +170,7 @@ impl Indexes {
     }
 
     /// Tells the store what to derive from now on. When this returns every later write has been judged by it.
-    fn derive(self: &Arc<Self>, entries: &Collection, list: &StoredList) -> Result<(), Error> {
+    pub(super) fn derive(self: &Arc<Self>, entries: &Collection, list: &StoredList) -> Result<(), Error> {
         let live = list.indexes.iter().filter(|index| index.retired.is_none());
         let live: Vec<(u16, Vec<Part>)> = live.map(|index| (index.number, index.parts())).collect();
         if live.is_empty() {
@@ -178,13 +179,16 @@ impl Indexes {
         let writes = Arc::clone(&self.writes);
         let has_needed = list.indexes.iter().any(|index| index.needed && index.retired.is_none());
         let (bell, indexes) = (self.builder.clone(), Arc::downgrade(self));
-        self.items.derive_into(entries, move |key, body| {
+        let derive = move |key: &[u8], body: &[u8]| {
             // Called for what a write replaces too; the count need not be exact.
             if has_needed && writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(demand::WRITES_PER_LOOK) {
                 bell.ring_weakly(&indexes);
             }
             build::entries_of(&live, key, body)
-        })
+        };
+        // An item that is written while an index is built need not have its entries yet.
+        let builds = list.indexes.iter().any(|index| index.phase() == Phase::Building);
+        if builds { self.items.derive_all_into(entries, derive) } else { self.items.derive_into(entries, derive) }
     }
 
     /// The collection of the entries, made if it is not there.
@@ -226,6 +230,6 @@ fn describe(parts: &[Part]) -> String {
 impl State {
     /// Whether something is left to do in the background.
     pub(super) fn has_work(&self) -> bool {
-        !self.closed && self.indexes.iter().any(|index| !matches!(index.phase, super::Phase::Whole(_)))
+        !self.closed && self.indexes.iter().any(|index| !matches!(index.phase, Phase::Whole(_)))
     }
 }
