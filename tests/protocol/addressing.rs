@@ -102,10 +102,10 @@ fn the_account_points_back_at_the_host_that_was_asked() {
     let host = Host::start();
     let mut client = host.connect();
     let request = String::from_utf8(client.request("GET", "/", &[], b"")).expect("text");
-    client.raw(request.replacen("host: 127.0.0.1", "host: db.example:8123", 1).as_bytes());
+    client.raw(request.replacen("host: 127.0.0.1", "host: db.internal:8123", 1).as_bytes());
     let account = client.answer("GET").expect_status(200).json();
     for locations in ["writableLocations", "readableLocations"] {
-        assert_eq!(account[locations][0]["databaseAccountEndpoint"], "http://db.example:8123/");
+        assert_eq!(account[locations][0]["databaseAccountEndpoint"], "http://db.internal:8123/");
     }
     for text in ["id", "_rid", "_self", "_dbs", "media"] {
         assert!(account[text].is_string(), "{text}: {account}");
@@ -121,7 +121,7 @@ fn who_says_localhost_is_told_the_address() {
     for (said, told) in [
         ("localhost:8123", "http://127.0.0.1:8123/"),
         ("localhost", "http://127.0.0.1/"),
-        ("localhost.example:8123", "http://localhost.example:8123/"),
+        ("localhost.test:8123", "http://localhost.test:8123/"),
         ("127.0.0.1:8123", "http://127.0.0.1:8123/"),
     ] {
         let request = client.request("GET", "/", &[], b"");

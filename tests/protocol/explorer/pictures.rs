@@ -1,6 +1,8 @@
 //! The README's pictures, from a store that is like one in use. Where `ETAGDB_PICTURES` names a folder they are put there
 //! (`make explorer-screenshots`); else each is taken all the same, and thrown away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::browser::with_browser;
@@ -52,6 +54,26 @@ fn furnish(client: &mut Client) {
     upsert(client, "carts", "customer", &cart);
 }
 
+/// Writes, reads, and races for few documents, until it is over.
+fn strain(client: &mut Client, worker: usize, is_over: &AtomicBool) {
+    let key = ("x-ms-documentdb-partitionkey", "[\"ana\"]");
+    for round in 0usize.. {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let order = format!("order-{}", (round * 7 + worker) % 90);
+        upsert(client, "orders", "customer", &json!({"id": order, "customer": "ana", "total": round}));
+        client.get(&format!("/dbs/shop/colls/orders/docs/{order}"), &[key]).expect_status(200);
+        if round % 3 == 0 {
+            let id = ["cart-007", "cart-100", "cart-007", "cart-106", "cart-007"][(round / 3 + worker) % 5];
+            let stale = [key, ("if-match", "\"stale\"")];
+            let answer =
+                client.put(&format!("/dbs/shop/colls/carts/docs/{id}"), &stale, &json!({"id": id, "customer": "ana"}));
+            answer.expect_status(412);
+        }
+    }
+}
+
 #[test]
 fn the_pictures_of_the_readme() {
     let host = Host::start();
@@ -100,26 +122,18 @@ fn the_pictures_of_the_readme() {
 
         browser.open("");
         browser.until_text("h1", "Dashboard");
-        // Some load for as long as it takes to draw a line of it.
-        let stale = [("x-ms-documentdb-partitionkey", "[\"ana\"]"), ("if-match", "\"stale\"")];
-        let line = "document.querySelector('svg.c1 .line')?.getAttribute('points').split(' ').length > 14";
-        for round in 0u32.. {
-            for number in 0..20 {
-                upsert(
-                    &mut client,
-                    "orders",
-                    "customer",
-                    &json!({"id": format!("order-{}", number * round % 90), "customer": "ana", "total": round}),
-                );
-                let id = ["cart-007", "cart-100", "cart-007", "cart-106"][number as usize % 4];
-                client
-                    .put(&format!("/dbs/shop/colls/carts/docs/{id}"), &stale, &json!({"id": id, "customer": "ana"}))
-                    .expect_status(412);
+        // Something that keeps old versions, and some load for as long as it takes to draw a line of it.
+        let snapshot = host.store().snapshot();
+        let (line, is_over) = ("svg.c1 .line", AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for worker in 0..6 {
+                let (mut client, is_over) = (host.connect(), &is_over);
+                scope.spawn(move || strain(&mut client, worker, is_over));
             }
-            if browser.run(&format!("return {line}")) == json!(true) {
-                break;
-            }
-        }
+            browser.until(&format!("document.querySelector('{line}')?.getAttribute('points').split(' ').length > 22"));
+            is_over.store(true, Ordering::Relaxed);
+        });
+        drop(snapshot);
         browser.until_text(".card", "cart-007");
         picture("dashboard");
     });

@@ -36,7 +36,7 @@ export function conflict(body, { id, base, mine, theirs }) {
         result,
         sideBySide(pretty(theirs.value), pretty(after), [
           "What is there now",
-          left > 0 ? "After saving, what is not decided as in the base" : "After saving",
+          left > 0 ? "After saving (undecided: as in the base)" : "After saving",
         ]),
       );
     };

@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { brief, bytes, clockTime, count, duration, failure, h, plural, show, time, visible } from "./dom.js";
 import { chart } from "./chart.js";
-import { link } from "./sidebar.js";
+import { link, measure as measureContainers } from "./sidebar.js";
 
 const EVERY = 1000;
 const [SPAN_MIN, SPAN] = [30_000, 120_000];
@@ -97,7 +97,10 @@ export async function dashboard(body) {
       paint();
       if (turn++ % 10 === 0)
         api.space().then(
-          (list) => !isOver && space(spaces, list),
+          (list) => {
+            measureContainers(list);
+            if (!isOver) space(spaces, list);
+          },
           () => {},
         );
     } catch (error) {

@@ -101,8 +101,9 @@ export async function document(body, { place, pk, id, compare }) {
   }
   let painting = 0;
 
-  const label = (version) =>
-    `Version ${count(version.seq)}${version === newest ? (version.deleted ? " (deleted)" : " (current)") : version.deleted ? " (deleted)" : ""}`;
+  const stateOf = (version) => (version.deleted ? " (deleted)" : version === newest ? " (current)" : "");
+  const label = (version) => `Version ${count(version.seq)}${stateOf(version)}`;
+  const mark = (version) => `#${count(version.seq)}${stateOf(version)}`;
 
   const whole = (value, version) =>
     value
@@ -133,7 +134,7 @@ export async function document(body, { place, pk, id, compare }) {
             : h(
                 "option",
                 { value: String(at), selected: at === index },
-                `${label(version)} · ${clockTime(version.timeMs)}`,
+                `${mark(version)} · ${clockTime(version.timeMs).slice(0, 8)}`,
               ),
         ),
       );

@@ -14,9 +14,8 @@ export async function render(element) {
   side = element;
   try {
     const [databases, spaces] = await Promise.all([api.databases(), api.space()]);
-    const size = new Map(spaces.map((space) => [`${space.database}\n${space.container}`, space.size]));
     const lists = await Promise.all(databases.map((database) => api.containers(database.id)));
-    const groups = databases.map((database, at) => group(database.id, lists[at], size));
+    const groups = databases.map((database, at) => group(database.id, lists[at]));
     show(
       side,
       h("a", { href: "#/", class: "home" }, "Dashboard"),
@@ -34,28 +33,37 @@ export async function render(element) {
         ? groups
         : h("p", { class: "empty" }, "There are none yet. A client that creates one makes it appear here."),
     );
+    measure(spaces);
   } catch (error) {
     show(side, h("a", { href: "#/", class: "home" }, "Dashboard"), failure(error, "No list of databases"));
   }
   mark(current);
 }
 
-function group(db, containers, sizes) {
-  const entries = containers.map(({ id }) => {
-    const size = sizes.get(`${db}\n${id}`);
-    const count = size
-      ? h(
-          "span",
-          { class: "count", title: size.isExact ? "documents" : "documents, estimated" },
-          `${size.isExact ? "" : "≈"}${brief(size.documents)}`,
-        )
-      : null;
-    return h(
+/** Writes beside each container how many documents it holds, from the server's list of sizes. */
+export function measure(spaces) {
+  const sizes = new Map(spaces.map((space) => [`${space.database}\n${space.container}`, space.size]));
+  for (const count of side.querySelectorAll(".count")) {
+    const { db, coll } = count.parentElement.dataset;
+    const size = sizes.get(`${db}\n${coll}`);
+    count.textContent = size ? `${size.isExact ? "" : "≈"}${brief(size.documents)}` : "";
+    count.title = size?.isExact ? "documents" : "documents, estimated";
+  }
+}
+
+function group(db, containers) {
+  const entries = containers.map(({ id }) =>
+    h(
       "li",
       {},
-      h("a", { href: link({ db, coll: id }), data: { db, coll: id } }, h("span", { class: "name" }, id), count),
-    );
-  });
+      h(
+        "a",
+        { href: link({ db, coll: id }), data: { db, coll: id } },
+        h("span", { class: "name" }, id),
+        h("span", { class: "count" }),
+      ),
+    ),
+  );
   return h(
     "details",
     { open: true },
