@@ -1,7 +1,7 @@
 //! Clients of the server: threads of this process, each with a connection of its own, that create, replace, upsert and
 //! delete items, send batches, read all pages of a query, and follow the change feed, while the server is killed and
-//! started again and now and then drops an answer. A write that is not answered is sent again with its
-//! `Idempotency-Key`, or given up as unknown.
+//! started again, now and then drops an answer, and meets a failing sync, after which it takes no more writes. A write
+//! that is not answered is sent again with its `Idempotency-Key`, or given up as unknown.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,7 +141,9 @@ impl Client<'_> {
         let key = format!("{}-{}", self.number, self.random.next());
         let headers = [headers, &[KEY, ("idempotency-key", &key)]].concat();
         loop {
-            let reply = self.attempt(method, path, &headers, body);
+            // A server whose disk has failed says that it does not know, and then that it takes no more writes.
+            let sure = |reply: &Reply| reply.status < 500 && reply.status != 408;
+            let reply = self.attempt(method, path, &headers, body).filter(sure);
             if reply.is_some() || self.random.below(4) == 0 {
                 return reply;
             }
@@ -385,7 +387,8 @@ fn storm(seed: u64, kills: u64) {
         for number in 1..=kills {
             asked += 50 + random.below(1_200) as usize;
             scene.wait_for(asked);
-            server.kill_and_start();
+            let fault = (random.below(3) == 0).then(|| 15 + random.below(200));
+            server.kill_and_start(fault);
             *scene.place.lock().expect("not poisoned") = (number, server.address());
             scene.moved.notify_all();
         }

@@ -10,7 +10,7 @@ use etagdb_server::Signer;
 use serde_json::Value;
 
 use super::PATIENCE;
-use crate::recorder::memory_dir;
+use crate::recorder::{self, Orders, memory_dir};
 
 /// A running `etagdb serve` that drops an answer or a connection now and then.
 pub(crate) struct Server {
@@ -22,7 +22,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Server {
         let dir = memory_dir();
-        let (child, address) = spawn(&dir);
+        let (child, address) = spawn(&dir, None);
         Server { child, address, dir: Some(dir) }
     }
 
@@ -30,11 +30,11 @@ impl Server {
         self.address
     }
 
-    /// SIGKILL, and another one on the same store.
-    pub(crate) fn kill_and_start(&mut self) {
+    /// SIGKILL, and another one on the same store, of whose syncs perhaps one fails: it then takes no more writes.
+    pub(crate) fn kill_and_start(&mut self, fault: Option<u64>) {
         self.child.kill().expect("a process that runs");
         self.child.wait().expect("its end");
-        (self.child, self.address) = spawn(self.dir.as_ref().expect("not killed for good"));
+        (self.child, self.address) = spawn(self.dir.as_ref().expect("not killed for good"), fault);
     }
 
     /// SIGKILL for good; what is left of the store is below the directory.
@@ -50,11 +50,20 @@ impl Drop for Server {
     }
 }
 
-fn spawn(dir: &tempfile::TempDir) -> (Child, SocketAddr) {
-    let mut child = Command::new(crate::binary::find())
+fn spawn(dir: &tempfile::TempDir, fault: Option<u64>) -> (Child, SocketAddr) {
+    const EIO: i32 = 5;
+    let program = crate::binary::find();
+    let mut command = match fault {
+        None => Command::new(program),
+        Some(first) => {
+            let orders = Orders { fault: Some(("sync", first, 1, EIO)), ..Orders::default() };
+            recorder::command(&program, dir.path(), &orders)
+        }
+    };
+    let mut child = command
         .args(["serve", "--listen", "127.0.0.1:0", "--chaos=drop=0.01,reset=0.005", "--data"])
         .arg(dir.path().join("store"))
-        .env("ETAGDB_LOG", "error")
+        .env("ETAGDB_LOG", "off")
         .env_remove("ETAGDB_KEY")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
