@@ -5,8 +5,9 @@ CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
+schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots latency instructions memory \ schedules schedules-once mutants
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -18,16 +19,18 @@ build: tools ## compile the server
 	@echo "building etagdb; the first time this compiles RocksDB, which takes about ten minutes on four cores"
 	$(CARGO) build --release --locked --workspace
 
-test: tools fmt clippy doc unit examples ## all that must pass: formatting, lints, documentation, unit, crash, protocol and SDK tests
+test: tools fmt clippy doc unit schedules-once examples ## all that must pass: formatting, lints, documentation, unit, crash, schedule, protocol and SDK tests
 
 tools: ## install what compiling RocksDB needs and is missing
 	@scripts/install-tools.sh
 
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/schedules/Cargo.toml --check
 
 clippy:
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --manifest-path $(schedules) --all-targets -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --quiet
@@ -57,8 +60,18 @@ soak: tools ## random histories of the whole engine against a model, for SECONDS
 fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=60 for each fuzzer
 	ETAGDB_FUZZ_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked --workspace --lib -- fuzz:: --nocapture
 
-bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
+bench: tools ## all goals beside raw RocksDB, into benches/results (BENCH=--quick: two minutes, BENCH="--only Sync": some rows)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
+
+latency: tools ## single operations without contention, compared with the run before
+	$(CARGO) bench --locked --workspace --bench latency -- $(BENCH)
+
+instructions: tools ## instructions of a read and a write against benches/instructions.txt (UPDATE=--update keeps new figures)
+	$(CARGO) build --release --locked --workspace --bin instructions
+	$(target)/release/instructions $(UPDATE)
+
+memory: tools ## memory and disk under load for SECONDS=600
+	$(CARGO) bench --locked --workspace --bench throughput -- --only "under load" --soak $(or $(SECONDS),600)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
@@ -68,3 +81,13 @@ powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call fa
 histories: build ## concurrent clients, embedded and over HTTP, across kills and faults, for SECONDS=600 each (SEED=1 for other choices)
 	ETAGDB_HISTORY_SECONDS=$(or $(SECONDS),600) ETAGDB_SEED=$(or $(SEED),0) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
 	  $(CARGO) test --release --locked --workspace --test durability histories -- --nocapture --test-threads=1
+
+# A package of its own, without RocksDB and without the server: it compiles in half a minute. With planted bugs.
+schedules-once:
+	$(CARGO) test --release --locked --manifest-path $(schedules)
+
+schedules: ## new schedules of the write path for SECONDS=600; a red one says how it is repeated
+	ETAGDB_SCHEDULES_SECONDS=$(or $(SECONDS),600) $(CARGO) test --release --locked --manifest-path $(schedules) --test schedules -- --nocapture
+
+mutants: ## plant bugs in a copy of the engine's files, each of which schedules must notice, and say how soon
+	$(CARGO) test --release --locked --manifest-path $(schedules) --test mutants

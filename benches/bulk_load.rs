@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use bench_support::{Bodies, key, shuffled};
 use etagdb::{Collection, Durability, Options, Precondition, Store};
 
 /// As many as the engine puts into a chunk.
@@ -41,7 +42,7 @@ fn main() {
         ("bulk_load, 4 threads", documents, &|path, sync, docs| etagdb(path, sync, docs, |c| bulk(c, docs, 4))),
     ];
     for (name, count, run) in rows {
-        let docs = Documents { count, body: noise(bytes) };
+        let docs = Documents { ids: shuffled(count as u64).collect(), body: Bodies::new(0, bytes).make().to_vec() };
         let figure = |sync: bool| {
             let mut figures: Vec<f64> = (0..rounds)
                 .map(|_| {
@@ -57,30 +58,14 @@ fn main() {
 }
 
 struct Documents {
-    count: usize,
+    ids: Vec<u64>,
     body: Vec<u8>,
 }
 
 impl Documents {
-    fn id(&self, n: usize) -> String {
-        // A permutation: an odd factor, and a power of two that is no smaller.
-        let size = self.count.next_power_of_two();
-        format!("doc-{:012}", (n * 2_654_435_761) % size)
+    fn all(&self) -> impl Iterator<Item = ([u8; 16], Vec<u8>)> {
+        self.ids.iter().map(|&id| (key(id), self.body.clone()))
     }
-
-    fn all(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
-        (0..self.count).map(|n| (self.id(n), self.body.clone()))
-    }
-}
-
-/// Half compressible, as documents are.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    (0..bytes).map(|n| if n % 2 == 0 { next() } else { b'x' }).collect()
 }
 
 fn per_second(count: usize, run: impl FnOnce()) -> f64 {
@@ -96,15 +81,15 @@ fn open(path: &Path, sync: bool) -> Store {
 
 fn etagdb(path: &Path, sync: bool, docs: &Documents, run: impl FnOnce(&Collection)) -> f64 {
     let collection = open(path, sync).collection("docs").expect("collection");
-    per_second(docs.count, || run(&collection))
+    per_second(docs.ids.len(), || run(&collection))
 }
 
 fn puts(collection: &Collection, docs: &Documents, threads: usize) {
     std::thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
-                for n in (thread..docs.count).step_by(threads) {
-                    collection.put(docs.id(n), &docs.body, Precondition::Absent).expect("put");
+                for &id in docs.ids.iter().skip(thread).step_by(threads) {
+                    collection.put(key(id), &docs.body, Precondition::Absent).expect("put");
                 }
             });
         }
@@ -123,11 +108,11 @@ fn bulk(collection: &Collection, docs: &Documents, threads: usize) {
 fn batches(path: &Path, sync: bool, docs: &Documents) -> f64 {
     let store = open(path, sync);
     let collection = store.collection("docs").expect("collection");
-    per_second(docs.count, || {
-        for start in (0..docs.count).step_by(CHUNK) {
+    per_second(docs.ids.len(), || {
+        for ids in docs.ids.chunks(CHUNK) {
             let mut batch = store.batch();
-            for n in start..docs.count.min(start + CHUNK) {
-                batch.put(&collection, docs.id(n), &docs.body, Precondition::Absent);
+            for &id in ids {
+                batch.put(&collection, key(id), &docs.body, Precondition::Absent);
             }
             batch.commit().expect("commit");
         }
@@ -143,14 +128,15 @@ fn raw(path: &Path, sync: bool, docs: &Documents, rows: usize) -> f64 {
     let (versions, feed) = (db.cf_handle("versions").expect("family"), db.cf_handle("feed").expect("family"));
     let mut write = rocksdb::WriteOptions::default();
     write.set_sync(sync);
-    per_second(docs.count, || {
-        for start in (0..docs.count).step_by(CHUNK) {
+    let mut seq = 0;
+    per_second(docs.ids.len(), || {
+        for ids in docs.ids.chunks(CHUNK) {
             let mut batch = rocksdb::WriteBatch::default();
-            for n in start..docs.count.min(start + CHUNK) {
-                let id = docs.id(n);
-                batch.put_cf(versions, &id, &docs.body);
+            for &id in ids {
+                batch.put_cf(versions, key(id), &docs.body);
                 if rows == 2 {
-                    batch.put_cf(feed, (n as u64).to_be_bytes(), [&[0; 14], id.as_bytes()].concat());
+                    seq += 1u64;
+                    batch.put_cf(feed, seq.to_be_bytes(), [&[0; 14], &key(id)[..]].concat());
                 }
             }
             db.write_opt(batch, &write).expect("write");

@@ -61,16 +61,15 @@ fn main() {
     }
 }
 
-/// Takes memory until there is none, in ever smaller pieces, so that the next who needs some gets none.
+/// Takes memory until there is none, in ever smaller pieces, so that the next who needs some gets none. It is not used:
+/// what is limited is how much a process may have.
 fn eat() {
     let mut eaten: Vec<Vec<u8>> = Vec::with_capacity(1 << 20);
     let mut piece = 1 << 20;
     while piece > 0 {
         let mut more = Vec::new();
-        if more.try_reserve_exact(piece).is_ok() && eaten.len() < eaten.capacity() {
-            more.resize(piece, 1);
+        if eaten.len() < eaten.capacity() && more.try_reserve_exact(piece).is_ok() {
             eaten.push(more);
-            std::thread::yield_now();
         } else {
             piece /= 2;
         }
@@ -415,14 +414,16 @@ impl Client<'_> {
     fn follow(&mut self, every_version: bool) -> Result<(), Error> {
         let mode = if every_version { FeedMode::All } else { FeedMode::Latest };
         let mut known: BTreeMap<String, Document> = BTreeMap::new();
-        let mut position = CommitSeq::new(0);
+        let (mut position, mut drained) = (CommitSeq::new(0), false);
         while !self.shared.over() {
             // A new feed at the old place now and then, as after a lost connection.
             let feed = self.shared.docs.changes(mode, position)?;
             let mut feed = feed.page_entries(1 + self.random.below(20) as usize);
             for _ in 0..1 + self.random.below(30) {
                 self.asks();
-                let page = match feed.read() {
+                // Having seen all, he lets himself be woken.
+                let page = if drained { feed.wait(Duration::from_millis(20)) } else { feed.read() };
+                let page = match page {
                     Ok(page) => page,
                     Err(error) => return self.failed(error),
                 };
@@ -439,7 +440,8 @@ impl Client<'_> {
                     Answer::Fed { every_version, after: position.get(), position: page.position.get(), entries };
                 position = page.position;
                 self.told(answer);
-                if page.is_empty() {
+                drained = page.is_empty();
+                if drained {
                     // That there is nothing more was true at some moment of the last question; ask it once more, so
                     // that question and state are one. The feed of newest versions says nothing of deletions.
                     let time = self.shared.time();

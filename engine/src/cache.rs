@@ -17,21 +17,24 @@
 //! Scans and reads of the past do not pass through here, so they wash nothing out. What stays is decided by S3-FIFO:
 //! an entry asked for only once is the first to go.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
-use quick_cache::Weighter;
-use quick_cache::unsync::Cache;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{Equivalent, Weighter};
+use smallvec::SmallVec;
 
 use crate::encoding::VersionHeader;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, RandomState};
 
 /// A power of two. Threads that read different documents should rarely meet.
 const SHARDS: usize = 64;
-/// What an entry costs besides its key and body, about: the two allocations' headers and the cache's own tables.
+/// What an entry costs besides its key and body, about: the allocations' headers and the cache's own tables.
 const ENTRY_BYTES: usize = 128;
+/// A prefix up to this length is kept in the cache's own table: what is compared need not be fetched from elsewhere.
+/// Enough for an id that is a UUID in text.
+const INLINE_PREFIX_BYTES: usize = 48;
 /// A body is kept when it has at most this part of its shard's share; of larger ones only the rest of the version is.
 const LARGEST_BODY_PART: usize = 8;
 
@@ -50,22 +53,85 @@ pub(crate) struct VersionCache {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     hasher: RandomState,
     largest_body: usize,
-    hits: CachePadded<AtomicU64>,
-    misses: CachePadded<AtomicU64>,
 }
 
 struct Shard {
-    versions: Cache<Box<[u8]>, CachedVersion, Weight>,
+    versions: Cache<Key, CachedVersion, Weight, BuildHasherDefault<KnownHash>>,
     /// The highest sequence written to a document of this shard.
     last_write: u64,
+    hits: u64,
+    misses: u64,
+}
+
+/// A document prefix and its hash, which chooses both the shard and the place in it.
+struct Key {
+    hash: u64,
+    prefix: SmallVec<[u8; INLINE_PREFIX_BYTES]>,
+}
+
+/// A [`Key`] that somebody else owns.
+#[derive(Clone, Copy)]
+struct KeyRef<'a> {
+    hash: u64,
+    prefix: &'a [u8],
+}
+
+impl KeyRef<'_> {
+    fn to_key(self) -> Key {
+        Key { hash: self.hash, prefix: SmallVec::from_slice(self.prefix) }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.hash == other.hash && self.prefix == other.prefix
+    }
+}
+
+impl Eq for Key {}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.hash == key.hash && *self.prefix == *key.prefix
+    }
+}
+
+/// Passes on the hash that a key brings along.
+#[derive(Default)]
+struct KnownHash(u64);
+
+impl Hasher for KnownHash {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys write one number");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, CachedVersion> for Weight {
-    fn weight(&self, prefix: &Box<[u8]>, version: &CachedVersion) -> u64 {
-        (ENTRY_BYTES + prefix.len() + version.body.as_ref().map_or(0, Bytes::len)) as u64
+impl Weighter<Key, CachedVersion> for Weight {
+    fn weight(&self, key: &Key, version: &CachedVersion) -> u64 {
+        (ENTRY_BYTES + key.prefix.len() + version.body.as_ref().map_or(0, Bytes::len)) as u64
     }
 }
 
@@ -74,65 +140,76 @@ impl VersionCache {
     pub(crate) fn new(capacity: usize) -> VersionCache {
         let share = capacity / SHARDS;
         let shard = || {
-            let versions = Cache::with_weighter(share / 1024 + 1, share as u64, Weight);
-            CachePadded::new(Mutex::new(Shard { versions, last_write: 0 }))
+            let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
+            let versions = Cache::with(share / 1024 + 1, share as u64, Weight, hasher, lifecycle);
+            CachePadded::new(Mutex::new(Shard { versions, last_write: 0, hits: 0, misses: 0 }))
         };
         VersionCache {
             shards: if capacity == 0 { Box::default() } else { (0..SHARDS).map(|_| shard()).collect() },
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             largest_body: share / LARGEST_BODY_PART,
-            hits: CachePadded::default(),
-            misses: CachePadded::default(),
         }
     }
 
     /// The newest version at or below `at`, if it is known. `at` is a visible sequence read before this call.
     pub(crate) fn get(&self, prefix: &[u8], at: u64) -> Option<CachedVersion> {
-        let found = self.shard(prefix)?.lock().versions.get(prefix).filter(|version| version.seq <= at).cloned();
-        // Counters for people; they order nothing.
-        let count = if found.is_some() { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
+        let (key, shard) = self.shard(prefix)?;
+        let mut shard = shard.lock();
+        let found = shard.versions.get(&key).filter(|version| version.seq <= at).cloned();
+        match found {
+            Some(_) => shard.hits += 1,
+            None => shard.misses += 1,
+        }
         found
     }
 
     /// Offers a version that was the newest at or below `at` when RocksDB was asked.
     pub(crate) fn offer(&self, prefix: &[u8], at: u64, seq: u64, header: VersionHeader, body: &Bytes) {
-        let Some(shard) = self.shard(prefix) else { return };
+        let Some((key, shard)) = self.shard(prefix) else { return };
         let mut shard = shard.lock();
         if shard.last_write <= at {
-            shard.versions.insert(prefix.into(), self.entry(seq, header, body));
+            shard.versions.insert(key.to_key(), self.entry(seq, header, body));
         }
     }
 
     /// Puts a version that was just written. Called by the group's leader, in sequence order, before it publishes.
     pub(crate) fn written(&self, prefix: &[u8], seq: u64, header: VersionHeader, body: &Bytes) {
-        let Some(shard) = self.shard(prefix) else { return };
+        let Some((key, shard)) = self.shard(prefix) else { return };
         let mut shard = shard.lock();
         shard.last_write = seq;
-        shard.versions.insert(prefix.into(), self.entry(seq, header, body));
+        shard.versions.insert(key.to_key(), self.entry(seq, header, body));
     }
 
     /// Forgets a document of which version `seq` was just written. In place of [`written`](VersionCache::written).
     pub(crate) fn superseded(&self, prefix: &[u8], seq: u64) {
-        let Some(shard) = self.shard(prefix) else { return };
+        let Some((key, shard)) = self.shard(prefix) else { return };
         let mut shard = shard.lock();
         shard.last_write = seq;
-        shard.versions.remove(prefix);
+        shard.versions.remove(&key);
     }
 
     /// Reads that were answered here, and reads that were not, since the store was opened.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+        self.shards.iter().fold((0, 0), |(hits, misses), shard| {
+            let shard = shard.lock();
+            (hits + shard.hits, misses + shard.misses)
+        })
+    }
+
+    /// What is kept, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().versions.weight()).sum()
     }
 
     fn entry(&self, seq: u64, header: VersionHeader, body: &Bytes) -> CachedVersion {
         CachedVersion { seq, header, body: (body.len() <= self.largest_body).then(|| body.clone()) }
     }
 
-    fn shard(&self, prefix: &[u8]) -> Option<&Mutex<Shard>> {
-        // The cut keeps the low bits, so it may lose the high ones.
-        let index = self.hasher.hash_one(prefix) as usize & (SHARDS - 1);
-        self.shards.get(index).map(|shard| &**shard)
+    fn shard<'a>(&self, prefix: &'a [u8]) -> Option<(KeyRef<'a>, &Mutex<Shard>)> {
+        let hash = self.hasher.hash_one(prefix);
+        // Bits from the middle: the lowest choose the place in the shard's table, and the highest are compared there.
+        let index = (hash >> 40) as usize & (SHARDS - 1);
+        self.shards.get(index).map(|shard| (KeyRef { hash, prefix }, &**shard))
     }
 }
 
@@ -190,8 +267,7 @@ mod tests {
         for n in 1u64..=10_000 {
             cache.written(&n.to_be_bytes(), n, header(), &Bytes::from(vec![0; 1000]));
         }
-        let weight: u64 = cache.shards.iter().map(|shard| shard.lock().versions.weight()).sum();
-        assert!(weight <= 1 << 20, "{weight}");
+        assert!(cache.bytes() <= 1 << 20, "{}", cache.bytes());
     }
 
     #[test]

@@ -22,6 +22,8 @@ type Derive = dyn Fn(&[u8], &[u8]) -> Vec<Vec<u8>> + Send + Sync;
 pub(crate) struct Deriver {
     pub(crate) target: Arc<CollectionState>,
     derive: Box<Derive>,
+    /// Whether the entries of a version that is replaced are known to be there.
+    complete: bool,
 }
 
 impl fmt::Debug for Deriver {
@@ -42,7 +44,8 @@ impl Deriver {
         let (before, after) = (entries(before), entries(after));
         let gone =
             before.iter().filter(|entry| after.binary_search(entry).is_err()).map(|entry| (entry.clone(), false));
-        let new = after.iter().filter(|entry| before.binary_search(entry).is_err()).map(|entry| (entry.clone(), true));
+        let is_there = |entry: &Vec<u8>| self.complete && before.binary_search(entry).is_ok();
+        let new = after.iter().filter(|entry| !is_there(entry)).map(|entry| (entry.clone(), true));
         gone.chain(new).collect()
     }
 }
@@ -76,9 +79,9 @@ impl Collection {
     /// It is called while the document's stripe is locked, once for the version that a write replaces and once for the
     /// new one; keep it short. Entries that differ between the two are written, the others are not touched.
     ///
-    /// What the documents that exist already give rise to is not written: when this returns, every write that comes later
-    /// has been judged with `derive` in place, and a scan can add the rest with
-    /// [`check`](crate::WriteBatch::check)ed batches. Calling it again takes the place of what was said before.
+    /// What the documents that exist already give rise to is not written, and taken to be there: for adding it there is
+    /// [`derive_all_into`](Collection::derive_all_into). Calling it again takes the place of what was said before; when
+    /// it returns, every write that comes later is judged with the new `derive` in place.
     ///
     /// The store does not remember it: say it again after opening, before writing.
     ///
@@ -109,13 +112,35 @@ impl Collection {
         target: &Collection,
         derive: impl Fn(&[u8], &[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Result<()> {
+        self.derive(target, Box::new(derive), true)
+    }
+
+    /// As [`derive_into`](Collection::derive_into), for while entries of documents that exist already are being added:
+    /// each write writes all entries of its new version, also those that the version it replaces gave rise to.
+    ///
+    /// When this returns, take a snapshot, and add the entries of what it shows in batches that
+    /// [`check`](crate::WriteBatch::check) the documents' etags; whoever has written a document since has written its
+    /// entries. At the end call `derive_into`.
+    ///
+    /// # Errors
+    ///
+    /// As [`derive_into`](Collection::derive_into).
+    pub fn derive_all_into(
+        &self,
+        target: &Collection,
+        derive: impl Fn(&[u8], &[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.derive(target, Box::new(derive), false)
+    }
+
+    fn derive(&self, target: &Collection, derive: Box<Derive>, complete: bool) -> Result<()> {
         if !target.belongs_to(self.store()) {
             return Err(Error::Invalid(format!("collection {:?} is of another store", target.name())));
         }
         if Arc::ptr_eq(self.state(), target.state()) || target.state().derived.get().is_some() {
             return Err(Error::Invalid(format!("collection {:?} cannot be derived into", target.name())));
         }
-        let deriver = Deriver { target: Arc::clone(target.state()), derive: Box::new(derive) };
+        let deriver = Deriver { target: Arc::clone(target.state()), derive, complete };
         self.change_deriver(Some(Arc::new(deriver)))
     }
 
@@ -146,20 +171,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path().join("store")).expect("opens");
         let target = store.collection("entries").expect("made");
-        let deriver = Deriver {
+        let mut deriver = Deriver {
             target: Arc::clone(target.state()),
             derive: Box::new(|_, body| body.iter().map(|byte| vec![*byte]).collect()),
+            complete: true,
         };
-        let changes = |before: &str, after: &str| {
+        let changes = |deriver: &Deriver, before: &str, after: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
             let changes = deriver.changes(b"id", some(before).as_deref(), some(after).as_deref());
             let shown =
                 changes.into_iter().map(|(id, new)| format!("{}{}", if new { '+' } else { '-' }, id[0] as char));
             shown.collect::<Vec<_>>()
         };
-        assert_eq!(changes("", "ba"), ["+a", "+b"]);
-        assert_eq!(changes("ab", "bc"), ["-a", "+c"]);
-        assert_eq!(changes("aab", "ba"), Vec::<String>::new());
-        assert_eq!(changes("ab", ""), ["-a", "-b"]);
+        assert_eq!(changes(&deriver, "", "ba"), ["+a", "+b"]);
+        assert_eq!(changes(&deriver, "ab", "bc"), ["-a", "+c"]);
+        assert_eq!(changes(&deriver, "aab", "ba"), Vec::<String>::new());
+        assert_eq!(changes(&deriver, "ab", ""), ["-a", "-b"]);
+        deriver.complete = false;
+        assert_eq!(changes(&deriver, "ab", "bc"), ["-a", "+b", "+c"]);
     }
 }

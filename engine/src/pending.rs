@@ -36,7 +36,7 @@ impl From<Head> for CachedVersion {
     }
 }
 
-type Shard = HashMap<Vec<u8>, Head>;
+type Shard = HashMap<Vec<u8>, Head, RandomState>;
 
 /// The heads, by document prefix.
 pub(crate) struct Pending {
@@ -47,7 +47,7 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn new() -> Pending {
-        Pending { shards: (0..SHARDS).map(|_| CachePadded::default()).collect(), hasher: RandomState::new() }
+        Pending { shards: (0..SHARDS).map(|_| CachePadded::default()).collect(), hasher: RandomState::default() }
     }
 
     /// The head of a document, if it has one that was judged in `generation`.
@@ -73,10 +73,11 @@ impl Pending {
         }
     }
 
-    pub(crate) fn clear(&self) {
+    /// Takes all heads of earlier generations away. Those of `generation` stay: it has begun, and its writers do not wait
+    /// for this.
+    pub(crate) fn begin(&self, generation: u64) {
         for shard in &self.shards {
-            let heads = std::mem::take(&mut *shard.lock());
-            drop(heads);
+            shard.lock().retain(|_, head| head.generation >= generation);
         }
     }
 
@@ -89,5 +90,28 @@ impl Pending {
     fn shard(&self, prefix: &[u8]) -> &Mutex<Shard> {
         // The cut keeps the low bits, so it may lose the high ones.
         &self.shards[self.hasher.hash_one(prefix) as usize & (SHARDS - 1)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::VersionKind;
+
+    /// A lost update after a full disk: writers of the generation that began were judged, their heads were dropped with
+    /// those that had failed, and the next writers of these documents were judged by what was before both.
+    #[test]
+    fn heads_of_the_generation_that_begins_stay() {
+        let pending = Pending::new();
+        let head = |seq, generation| {
+            let header =
+                VersionHeader { kind: VersionKind::Document, time_ms: 0, previous: 0, created: 0, ttl_ms: None };
+            Head { seq, header, body: Bytes::new(), generation }
+        };
+        pending.insert(b"failed", head(5, 0));
+        pending.insert(b"begun", head(6, 1));
+        pending.begin(1);
+        assert_eq!(pending.get(b"begun", 1).map(|head| head.seq), Some(6));
+        assert_eq!(pending.count(), 1);
     }
 }

@@ -408,9 +408,11 @@ impl Core {
         }
     }
 
-    /// Whether a judgement on this basis may not be told yet.
+    /// Whether a judgement on this basis may not be told yet, or never: when its generation has ended, a later commit may
+    /// be visible, and this one not have happened.
     fn waits_for(&self, basis: Basis) -> bool {
-        basis.seq > self.visible().get()
+        // In this order: what was visible before the generation ended was written in it.
+        basis.seq > 0 && (basis.seq > self.visible().get() || self.queue.generation() != basis.generation)
     }
 
     /// As [`settle`](Core::settle), and lets nothing that comes later have a time before `from_ms`.
@@ -463,19 +465,19 @@ impl Core {
     /// Ends the generation after a failure: nothing that rests on what was queued up to now will be written.
     pub(crate) fn void_queue(&self, because: &Error) {
         let queue = &self.queue;
-        let (refused, refusal) = {
+        let (refused, refusal, generation) = {
             let mut state = queue.state.lock();
             state.failure = match because {
                 Error::DiskFull(cause) => cause.to_string(),
                 other => other.to_string(),
             };
             state.bytes = 0;
-            queue.generation.fetch_add(1, Ordering::SeqCst);
+            let generation = queue.generation.fetch_add(1, Ordering::SeqCst) + 1;
             let refused = std::mem::take(&mut state.waiting);
-            (refused, state.failure.clone())
+            (refused, state.failure.clone(), generation)
         };
         queue.room.notify_all();
-        self.pending.clear();
+        self.pending.begin(generation);
         let refused = refused.into_iter().flat_map(|group| group.submissions);
         tell(refused.map(|submission| (submission.waiter, Err(self.refusal(&refusal)))).collect());
     }

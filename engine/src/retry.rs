@@ -42,7 +42,7 @@ pub(crate) struct Turns {
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns { turns: [const { Mutex::new(()) }; TURNS], taken: AtomicUsize::new(0), hasher: RandomState::new() }
+        Turns { turns: [const { Mutex::new(()) }; TURNS], taken: AtomicUsize::new(0), hasher: RandomState::default() }
     }
 }
 
@@ -157,7 +157,7 @@ fn wait_after(failures: u32) {
     };
     let longest = (FIRST_WAIT * 2u32.pow(doublings)).min(LONGEST_WAIT);
     // Each `RandomState` has keys of its own, so this is a random number.
-    let random = RandomState::new().hash_one(failures);
+    let random = RandomState::default().hash_one(failures);
     let nanos = u64::try_from(longest.as_nanos()).map_or(0, |nanos| random % nanos);
     thread::sleep(Duration::from_nanos(nanos));
 }

@@ -41,6 +41,9 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Reads of current versions that were not.
     pub cache_misses: u64,
+    /// Bytes in the document cache at this moment, at most
+    /// [`document_cache_bytes`](crate::Options::document_cache_bytes).
+    pub cache_bytes: u64,
     /// Whether the store takes writes, a full disk aside; [`Store::health`] says more.
     pub writable: bool,
 }
@@ -66,6 +69,7 @@ impl Store {
             versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
             cache_hits,
             cache_misses,
+            cache_bytes: inner.cache.bytes(),
             writable: inner.health.check().is_ok(),
         }
     }

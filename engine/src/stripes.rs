@@ -23,7 +23,10 @@ pub(crate) type Guards<'a> = Vec<MutexGuard<'a, ()>>;
 
 impl Stripes {
     pub(crate) fn new() -> Stripes {
-        Stripes { locks: (0..STRIPES).map(|_| CachePadded::new(Mutex::new(()))).collect(), hasher: RandomState::new() }
+        Stripes {
+            locks: (0..STRIPES).map(|_| CachePadded::new(Mutex::new(()))).collect(),
+            hasher: RandomState::default(),
+        }
     }
 
     /// Takes the stripes of all `keys`, each once, in ascending order. Every writer takes them in that order, so no

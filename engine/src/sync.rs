@@ -2,8 +2,9 @@
 //! that says where these come from, so that the tests can compile the files of the engine over others, and then decide
 //! themselves which thread goes on at each of them.
 
-pub(crate) use std::hash::RandomState;
 pub(crate) use std::sync::atomic;
 pub(crate) use std::{hint, thread, thread_local};
 
+/// Hashes of ids, seeded at random for each table. A write takes several; the standard library's would be a tenth of it.
+pub(crate) use foldhash::fast::RandomState;
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};

@@ -318,9 +318,11 @@ type Group = HashMap<CollectionNumber, (Arc<CollectionState>, u32)>;
 
 /// One step of one walk; `None` when it must be computed again.
 fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64) -> Result<Option<Step>> {
+    // In this order: who takes hold after he was not asked does it at `last` or later, and needs nothing that was superseded
+    // by then. The other way round a snapshot could come between the two, and a commit after it.
+    let last = core.visible().get();
     let needs = core.watermark.needs();
     walk.resume(&needs);
-    let last = core.visible().get();
     let mut plan = Plan { end: walk.position, ..Plan::default() };
     read_feed(core, walk, group, &needs, last, age_ms, now_ms, &mut plan)?;
     if let Some(row) = walk.waiting.filter(|_| plan.go_back) {

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::status::{ApiError, Kind};
+
 thread_local! {
     static WORK: RefCell<Option<Work>> = const { RefCell::new(None) };
 }
@@ -50,6 +52,11 @@ impl Work {
 /// Whether nobody waits any more for what this thread does. Work that was not linked to anybody is always wanted.
 pub(crate) fn is_abandoned() -> bool {
     WORK.with_borrow(|work| work.as_ref().is_some_and(|work| work.0.load(Ordering::SeqCst)))
+}
+
+/// What nobody will read.
+pub(crate) fn refusal() -> ApiError {
+    ApiError::new(Kind::RequestTimeout, "The client went away.")
 }
 
 #[cfg(test)]

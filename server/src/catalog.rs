@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ServeError;
 use crate::contents::Contents;
 use crate::headers::Throughput;
-use crate::index::Indexes;
+use crate::index::{Builder, Indexes};
 use crate::key_ranges::{self, KeyRanges};
 use crate::metadata::{self, ContainerDefinition};
 use crate::offers::{Offer, StoredOffer};
@@ -107,6 +107,8 @@ pub(crate) struct Catalog {
     /// Held through a change, from judging it to publishing it: changes happen one after the other.
     next: Mutex<Counters>,
     state: RwLock<State>,
+    /// Builds and drops indexes in the background.
+    pub(crate) builder: Builder,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +136,8 @@ impl Catalog {
             Some(document) => decode::<Counters>(&document, "sys/counters")?,
             None => Counters { database: 1, container: 1, offer: 1 },
         };
+        let builder =
+            Builder::spawn().map_err(|error| ServeError::Metadata(format!("no thread for indexes: {error}")))?;
         let mut state = State::default();
         for document in documents(&databases)? {
             let stored: StoredDatabase = decode(&document, "sys/databases")?;
@@ -147,7 +151,7 @@ impl Catalog {
             let Some(entry) = state.databases.get(&stored.database) else {
                 return Err(ServeError::Metadata(format!("container {rid} belongs to no database")));
             };
-            let contents = Contents::open(store, rid, &stored.definition)?;
+            let contents = Contents::open(store, rid, &stored.definition, &builder)?;
             let version = (document.etag, document.time_ms / 1000);
             let ranges = KeyRanges::new(&stored.definition.partition_key, stored.ranges);
             let container = Container::new(&entry.database, rid, stored.definition, ranges, version, contents);
@@ -173,6 +177,7 @@ impl Catalog {
             counters,
             next: Mutex::new(next),
             state: RwLock::new(state),
+            builder,
         })
     }
 
@@ -289,6 +294,7 @@ impl Catalog {
             state.offers.retain(|rid, _| !offers.contains(rid));
         }
         for container in &containers {
+            container.indexes.close();
             self.drop_items(container.rid);
         }
         Ok(())
@@ -327,7 +333,7 @@ impl Catalog {
             None => 1,
         };
         let ranges = KeyRanges::new(&definition.partition_key, count);
-        let contents = Contents::open(&self.store, rid, &definition)?;
+        let contents = Contents::open(&self.store, rid, &definition, &self.builder)?;
         let mut batch = self.store.batch();
         let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
         batch.put(&self.containers, number_key(&[rid.database, rid.container]), encode(&stored)?, Precondition::Absent);
@@ -357,14 +363,11 @@ impl Catalog {
         let count = u32::try_from(current.ranges.len()).map_err(|_| internal("a container has too many ranges"))?;
         let ranges = KeyRanges::new(&definition.partition_key, count);
         let stored = StoredContainer { database: rid.database, rid: rid.container, definition, ranges: count };
-        // New indexes are there before the policy says so, and old ones go after it has said so: a crash in between
-        // leaves too many, which the next start takes away.
         let contents = Contents {
             items: current.items.clone(),
             unique: current.unique.clone(),
             indexes: Arc::clone(&current.indexes),
         };
-        let contents = contents.with_indexes(&self.store, rid, &stored.definition)?;
         let mut batch = self.store.batch();
         batch.put(
             &self.containers,
@@ -379,7 +382,6 @@ impl Catalog {
         self.state.write().insert_container(Arc::clone(&container));
         // After a crash in between, the next start does this.
         contents.settle(&stored.definition)?;
-        contents.indexes.drop_rest(&self.store, &contents.items, &current.indexes)?;
         Ok(container)
     }
 
@@ -400,6 +402,7 @@ impl Catalog {
             }
             state.offers.retain(|offer, _| !offers.contains(offer));
         }
+        container.indexes.close();
         self.drop_items(rid);
         Ok(())
     }

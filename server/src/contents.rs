@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use etagdb::{Collection, Error, Store};
 
-use crate::index::Indexes;
+use crate::index::{Builder, Indexes};
 use crate::metadata::{self, ContainerDefinition};
 use crate::rid::ContainerRid;
 use crate::ttl;
@@ -29,8 +29,14 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Opens what a container has, and makes what it does not have yet.
-    pub(crate) fn open(store: &Store, rid: ContainerRid, definition: &ContainerDefinition) -> Result<Contents, Error> {
+    /// Opens what a container has, and makes what it does not have yet. What its indexes lack comes about on the
+    /// builder's thread.
+    pub(crate) fn open(
+        store: &Store,
+        rid: ContainerRid,
+        definition: &ContainerDefinition,
+        builder: &Builder,
+    ) -> Result<Contents, Error> {
         let keys =
             unique::parse(definition.unique_key_policy.as_ref()).map_err(|error| Error::Invalid(error.message))?;
         let items = store.collection(&format!("{ITEMS_PREFIX}{rid}"))?;
@@ -39,27 +45,14 @@ impl Contents {
         } else {
             Some(Arc::new(UniqueKeys::new(keys, store.collection(&format!("{GUARDS_PREFIX}{rid}"))?)))
         };
-        let contents = Contents { items, unique, indexes: Arc::default() }.with_indexes(store, rid, definition)?;
+        let indexes = Indexes::new(store, &items, format!("{ENTRIES_PREFIX}{rid}"), builder);
+        let contents = Contents { items, unique, indexes };
         contents.settle(definition)?;
-        // A crash can have left some of an index that the container has no more.
-        contents.indexes.drop_rest(store, &contents.items, &Indexes::default())?;
         Ok(contents)
     }
 
-    /// The same with the indexes that a definition asks for, built where they are new.
-    pub(crate) fn with_indexes(
-        self,
-        store: &Store,
-        rid: ContainerRid,
-        definition: &ContainerDefinition,
-    ) -> Result<Contents, Error> {
-        let name = format!("{ENTRIES_PREFIX}{rid}");
-        let indexes = Indexes::open(store, &self.items, &name, &definition.indexing_policy, &self.indexes)?;
-        Ok(Contents { indexes: Arc::new(indexes), ..self })
-    }
-
-    /// Tells the store what a container's definition asks of it: when items expire, and for how long what they were is
-    /// kept.
+    /// Tells the store what a container's definition asks of it: when items expire, for how long what they were is kept,
+    /// and which indexes there are.
     pub(crate) fn settle(&self, definition: &ContainerDefinition) -> Result<(), Error> {
         let ttl = ttl::of_collection(definition.default_ttl);
         let retention = metadata::retention(definition);
@@ -73,10 +66,13 @@ impl Contents {
             }
         }
         // An entry goes with its item, not by a time of its own.
-        if let Some(entries) = self.indexes.entries().filter(|entries| entries.retention() != retention) {
-            entries.set_retention(retention)?;
-        }
-        Ok(())
+        self.indexes.settle(&definition.indexing_policy, retention)
+    }
+
+    /// The items that the entries in a collection are of, and these entries, if it holds any.
+    pub(crate) fn indexed(store: &Store, name: &str) -> Option<(Collection, Collection)> {
+        let rid = name.strip_prefix(ENTRIES_PREFIX)?;
+        Some((store.existing_collection(&format!("{ITEMS_PREFIX}{rid}"))?, store.existing_collection(name)?))
     }
 
     /// Drops all that a container had.

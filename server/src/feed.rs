@@ -10,6 +10,7 @@ use bytes::Bytes;
 use etagdb::{CommitSeq, Document, ScanRange, Snapshot};
 use http::StatusCode;
 
+use crate::abandoned;
 use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
@@ -85,6 +86,25 @@ pub(crate) fn range(container: &Container, scope: &Scope) -> Result<ScanRange, A
     })
 }
 
+/// The same as bounds: storage keys from the first on, and before the second.
+pub(crate) fn bounds(container: &Container, scope: &Scope) -> (Vec<u8>, Option<Vec<u8>>) {
+    let definition = &container.definition.partition_key;
+    match scope {
+        Scope::Everything { .. } => (Vec::new(), None),
+        Scope::Key(key) if key.0.is_empty() || definition.is_full(key) => {
+            let start = item_key::partition_prefix(definition, key);
+            // It ends with the separator, above which no byte of an id is.
+            let end = [&start[..], &[u8::MAX]].concat();
+            (start, Some(end))
+        }
+        Scope::Key(key) => {
+            let (start, end) = item_key::epk_range(definition, key);
+            (start, Some(end))
+        }
+        Scope::Range { start, end } => (start.clone(), end.clone()),
+    }
+}
+
 /// A walk over items in key order, at one commit, that can stop after any item and go on in another request.
 pub(crate) struct Walk<'a> {
     container: &'a Container,
@@ -130,7 +150,18 @@ impl<'a> Walk<'a> {
         place: Place,
         what: Vec<u8>,
     ) -> Walk<'a> {
-        let started = Instant::now();
+        Walk::begun(container, snapshot, order, place, what, Instant::now())
+    }
+
+    /// Begins at a place, for a page that somebody has waited for since `started`.
+    pub(crate) fn begun(
+        container: &'a Container,
+        snapshot: Snapshot,
+        order: ItemOrder,
+        place: Place,
+        what: Vec<u8>,
+        started: Instant,
+    ) -> Walk<'a> {
         Walk { container, snapshot, order, place, what, started, more: false, by_range: false, entries: Cell::new(0) }
     }
 
@@ -187,17 +218,22 @@ impl<'a> Walk<'a> {
                 self.more = true;
                 return Ok(());
             }
-            let before = self.place.results;
-            let mut results = before;
-            full = visit(&document, &mut results)?;
-            if results > before {
-                // Some of this item's results are for the next page.
-                self.place.results = results;
-                self.more = true;
-                return Ok(());
+            if let Some(document) = document {
+                let before = self.place.results;
+                let mut results = before;
+                full = visit(&document, &mut results)?;
+                if results > before {
+                    // Some of this item's results are for the next page.
+                    self.place.results = results;
+                    self.more = true;
+                    return Ok(());
+                }
             }
             self.place.pass(&key);
             full |= self.started.elapsed() > PAGE_TIME_MAX;
+            if abandoned::is_abandoned() {
+                return Err(abandoned::refusal());
+            }
         }
         if let Some(start) = next_range {
             // No item has a key as short as this one.

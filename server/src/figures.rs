@@ -25,7 +25,8 @@ const CHARGE_OUTPUT_KIB: f64 = 0.05;
 /// The work of one page, as it is done.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    started: Instant,
+    /// When the page was begun.
+    pub(crate) started: Instant,
     /// How long reading and checking the query took.
     pub(crate) compiled: Duration,
     /// Documents whose content was looked at.

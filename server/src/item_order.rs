@@ -5,13 +5,12 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use etagdb::{Collection, Document, ScanRange, Snapshot};
+use etagdb::{Document, ScanRange, Snapshot};
 use serde_json::Value;
 
 use crate::catalog::Container;
 use crate::continuation::Place;
-use crate::headers::Scope;
-use crate::index::{self, Choice};
+use crate::index::Choice;
 use crate::status::{ApiError, Kind};
 
 /// One way through the items of a container, or of a part of it.
@@ -23,21 +22,14 @@ pub(crate) enum ItemOrder {
     Index(Choice, Vec<u8>, Option<Vec<u8>>),
 }
 
-/// Items with the keys of their places, in one order.
-pub(crate) type Rows<'s> = Box<dyn Iterator<Item = Result<(Bytes, Document), ApiError>> + 's>;
+/// Items with the keys of their places, in one order; a place whose item is not asked for, or gone, has none. Whoever
+/// reads is shown these too, so that it can look at the clock.
+pub(crate) type Rows<'s> = Box<dyn Iterator<Item = Result<(Bytes, Option<Document>), ApiError>> + 's>;
 
 /// What entries of an index say of items.
 pub(crate) type Told<'s> = Box<dyn Iterator<Item = Result<Value, ApiError>> + 's>;
 
 impl ItemOrder {
-    /// By an index, within a scope.
-    pub(crate) fn by_index(choice: Choice, scope: &Scope) -> ItemOrder {
-        match scope {
-            Scope::Range { start, end } => ItemOrder::Index(choice, start.clone(), end.clone()),
-            Scope::Everything { .. } | Scope::Key(_) => ItemOrder::Index(choice, Vec::new(), None),
-        }
-    }
-
     /// The number of the index, if it is one.
     pub(crate) fn index_number(&self) -> Option<u16> {
         match self {
@@ -47,25 +39,21 @@ impl ItemOrder {
     }
 
     /// What an index that covers the query tells of the items, without looking at them; `None` in any other order.
-    pub(crate) fn told<'s>(
-        &'s self,
-        container: &'s Container,
-        snapshot: &'s Snapshot,
-    ) -> Result<Option<Told<'s>>, ApiError> {
-        let ItemOrder::Index(choice, start, end) = self else { return Ok(None) };
+    pub(crate) fn told<'s>(&'s self, snapshot: &'s Snapshot) -> Option<Told<'s>> {
+        let ItemOrder::Index(choice, start, end) = self else { return None };
         if !choice.covers {
-            return Ok(None);
+            return None;
         }
-        let damaged = || ApiError::new(Kind::InternalServerError, "an entry of an index is damaged");
-        let tell = move |entry: Bytes| {
+        let tell = move |entry: Result<Bytes, ApiError>| {
+            let entry = entry?;
             let key = choice.item_key(&entry).ok_or_else(damaged)?;
             if key < start.as_slice() || end.as_ref().is_some_and(|end| key >= end.as_slice()) {
                 return Ok(None);
             }
             choice.item(&entry).ok_or_else(damaged).map(Some)
         };
-        let rows = snapshot.scan(entries_of(container)?, &choice.range)?.map(move |row| tell(row?.0));
-        Ok(Some(Box::new(rows.filter_map(Result::transpose))))
+        let entries = entries(choice, snapshot, &Place::default());
+        Some(Box::new(entries.map(tell).filter_map(Result::transpose)))
     }
 
     /// The items after a place, with the keys by which [`Place::pass`] notes them. By an index those are its entries,
@@ -79,45 +67,47 @@ impl ItemOrder {
     ) -> Result<Rows<'s>, ApiError> {
         match self {
             ItemOrder::Keys(range) => {
-                let rows = snapshot.scan(&container.items, &after(range.clone(), place, false))?;
-                Ok(Box::new(rows.skip(place.passed as usize).map(|row| Ok(row?))))
+                let rows = snapshot.scan(&container.items, &after(range.clone(), place))?;
+                let row = |row: Result<_, etagdb::Error>| row.map(|(key, document)| (key, Some(document)));
+                Ok(Box::new(rows.skip(place.passed as usize).map(move |read| Ok(row(read)?))))
             }
             ItemOrder::Index(choice, start, end) => {
-                let rows =
-                    snapshot.scan(entries_of(container)?, &after(choice.range.clone(), place, choice.reverse))?;
-                let follow = move |entry: Bytes| {
+                let follow = move |entry: Result<Bytes, ApiError>| {
+                    let entry = entry?;
                     passed.set(passed.get() + 1);
-                    let Some(key) = choice.item_key(&entry) else {
-                        return Err(ApiError::new(Kind::InternalServerError, "an entry of an index is damaged"));
-                    };
-                    if key < start.as_slice() || end.as_ref().is_some_and(|end| key >= end.as_slice()) {
-                        return Ok(None);
-                    }
+                    let key = choice.item_key(&entry).ok_or_else(damaged)?;
+                    let is_asked = key >= start.as_slice() && end.as_ref().is_none_or(|end| key < end.as_slice());
                     // An item that has expired is gone before its entries are.
-                    let document = snapshot.get(&container.items, key)?;
-                    Ok(document.map(|document| (entry, document)))
+                    let document = if is_asked { snapshot.get(&container.items, key)? } else { None };
+                    Ok((entry, document))
                 };
-                let rows = rows.skip(place.passed as usize).map(move |row| follow(row?.0));
-                Ok(Box::new(rows.filter_map(Result::transpose)))
+                Ok(Box::new(entries(choice, snapshot, place).skip(place.passed as usize).map(follow)))
             }
         }
     }
 }
 
-fn entries_of(container: &Container) -> Result<&Collection, ApiError> {
-    let gone = || ApiError::new(Kind::InternalServerError, "the entries of an index are gone");
-    container.indexes.entries().ok_or_else(gone)
+/// The entries of an index that are read after a place, one stretch after the other.
+fn entries<'s>(
+    choice: &'s Choice,
+    snapshot: &'s Snapshot,
+    place: &Place,
+) -> impl Iterator<Item = Result<Bytes, ApiError>> + use<'s> {
+    let ranges = choice.ranges(&place.key, place.passed > 0).into_iter();
+    ranges.flat_map(|range| {
+        let (scan, failed) = match snapshot.scan(&choice.entries, &range) {
+            Ok(scan) => (Some(scan), None),
+            Err(error) => (None, Some(Err(error.into()))),
+        };
+        scan.into_iter().flatten().map(|row| Ok(row?.0)).chain(failed)
+    })
 }
 
-/// What is left of a range after a place.
-fn after(range: ScanRange, place: &Place, reverse: bool) -> ScanRange {
-    if place.key.is_empty() {
-        return range;
-    }
-    if !reverse {
-        return range.after(&place.key);
-    }
-    // Known by its beginning and a number, the place is among the keys that begin so.
-    let end = if place.passed > 0 { index::successor(place.key.clone()) } else { Some(place.key.clone()) };
-    end.map_or_else(|| range.clone(), |end| range.clone().before(end))
+fn damaged() -> ApiError {
+    ApiError::new(Kind::InternalServerError, "an entry of an index is damaged")
+}
+
+/// What is left of a range of storage keys after a place.
+fn after(range: ScanRange, place: &Place) -> ScanRange {
+    if place.key.is_empty() { range } else { range.after(&place.key) }
 }

@@ -70,6 +70,7 @@ mod wire;
 pub use crate::http::Server;
 pub use chaos::{Chaos, ParseChaosError};
 pub use config::{Config, ServeError};
+pub use index::{IndexReport, verify_indexes};
 pub use local::{ImportError, LocalContainer, Upserted};
 pub use local_query::{LocalReader, QueryPages};
 pub use signer::Signer;

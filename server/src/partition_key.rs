@@ -221,6 +221,19 @@ pub(crate) enum Component {
     String(String),
 }
 
+impl Component {
+    /// The value in JSON, if there is one.
+    pub(crate) fn value(&self) -> Option<serde_json::Value> {
+        Some(match self {
+            Component::Undefined => return None,
+            Component::Null => serde_json::Value::Null,
+            Component::Bool(value) => (*value).into(),
+            Component::Number(value) => (*value).into(),
+            Component::String(value) => value.as_str().into(),
+        })
+    }
+}
+
 /// The partition key of an item: a value for each path. With none it is the key `[]`; with fewer than there are paths, the
 /// beginning of hierarchical keys.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,6 +22,8 @@ use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
 use crate::wire;
 
+/// Asks the server to merge what partition key ranges answer, for clients that do not do it themselves.
+const MERGE: &str = "x-etagdb-merge";
 /// The sub-status of a query that only the client can merge.
 const NOT_SERVABLE: &str = "1004";
 
@@ -117,8 +119,11 @@ pub(crate) fn items(
     headers: Headers<'_>,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    let figures = Figures::begin();
     headers.check_session(service.store.last_commit())?;
+    if headers.flag(MERGE) && matches!(headers.scope(container)?, Scope::Everything { .. }) {
+        return whole(service, container, headers, body);
+    }
+    let figures = Figures::begin();
     let query = parse_over(container, body)?;
     let hints = query.key_equality();
     let mut scope = headers.scope(container)?;
@@ -134,7 +139,8 @@ pub(crate) fn items(
     run(service, container, headers, body, (&query, scope, by_range), figures)
 }
 
-/// A query over a container's items for a caller in this process: everything is merged here.
+/// A query over all of a container's items, for a caller in this process or one that asks for it: everything is merged
+/// here.
 pub(crate) fn whole(
     service: &Service,
     container: &Container,
@@ -160,16 +166,8 @@ fn run(
         let paths = container.definition.partition_key.paths();
         figures.access = Access::Keys(paths.map(|path| format!("/{}", path.join("/"))).collect());
     }
-    let run = Run {
-        service,
-        container,
-        headers,
-        query,
-        by_range,
-        range: narrowed(container, &scope, &query.key_equality())?,
-        scope,
-        body,
-    };
+    let (range, single) = narrowed(container, &scope, &query.key_equality())?;
+    let run = Run { service, container, headers, query, by_range, range, single, scope, body };
     figures.compiled = figures.elapsed();
     let (page, continuation) = run.page(&mut figures)?;
     let reply = page.reply(service, container, "Documents", continuation);
@@ -204,8 +202,8 @@ fn hinted_key(container: &Container, hints: &KeyHints) -> Option<PartitionKey> {
     components.collect::<Option<Vec<_>>>().map(PartitionKey)
 }
 
-/// What of the scope has to be read: one item when the query fixes its id too.
-fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<ScanRange, ApiError> {
+/// What of the scope has to be read: one item, which the flag tells, when the query fixes its id too.
+fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<(ScanRange, bool), ApiError> {
     let definition = &container.definition.partition_key;
     if let (Scope::Key(key), Some(Value::String(id))) = (scope, hints.value_of(&["id"]))
         && definition.is_full(key)
@@ -213,9 +211,9 @@ fn narrowed(container: &Container, scope: &Scope, hints: &KeyHints) -> Result<Sc
         let key = item_key::item_key(definition, key, id);
         // The smallest key above this one ends the range.
         let end = [key.as_slice(), &[0]].concat();
-        return Ok(ScanRange::all().from(&key).to(end));
+        return Ok((ScanRange::all().from(&key).to(end), true));
     }
-    feed::range(container, scope)
+    Ok((feed::range(container, scope)?, false))
 }
 
 fn offset(headers: Headers<'_>, what: &[u8]) -> Result<(u64, Option<CommitSeq>), ApiError> {

@@ -13,10 +13,12 @@ use crate::abandoned;
 use crate::as_of;
 use crate::catalog::Container;
 use crate::continuation::{Place, Position, Token};
-use crate::feed::{Page, Walk};
+use crate::feed::{self, Page, Walk};
 use crate::figures::Figures;
 use crate::headers::{Headers, Scope};
+use crate::index::{Ask, Choice};
 use crate::item_order::ItemOrder;
+use crate::partition_key::PartitionKey;
 use crate::query::{Flow, Query};
 use crate::query_route::{bytes, refusal};
 use crate::service::Service;
@@ -38,6 +40,8 @@ pub(crate) struct Run<'a> {
     pub(crate) scope: Scope,
     /// The storage keys of the items in it that can matter.
     pub(crate) range: ScanRange,
+    /// Whether that is one item.
+    pub(crate) single: bool,
     /// Whether a page ends where a partition key range does. In the order of an index it cannot.
     pub(crate) by_range: bool,
     /// The query as it was sent.
@@ -51,6 +55,24 @@ struct Start {
     offset: u64,
     /// The index that the pages before it were made by way of; absent on the first page, which may choose.
     index: Option<Option<u16>>,
+    /// Whether they were made item by item.
+    streams: Option<bool>,
+}
+
+impl Start {
+    fn within(place: Place, index: Option<u16>) -> Start {
+        Start { place, offset: 0, index: Some(index), streams: Some(true) }
+    }
+
+    fn at(offset: u64, index: Option<u16>) -> Start {
+        Start { place: Place::default(), offset, index: Some(index), streams: Some(false) }
+    }
+}
+
+fn cannot_go_on() -> ApiError {
+    ApiError::bad_request(
+        "The query cannot go on: the index that its first pages were read by is gone. Begin it again.",
+    )
 }
 
 impl Run<'_> {
@@ -59,15 +81,27 @@ impl Run<'_> {
         let what = Walk::what(self.container, self.body, &self.scope);
         let token = self.headers.continuation()?.map(|text| Token::decode(text, &what)).transpose()?;
         let (snapshot, start) = self.start(token)?;
-        let order = self.order(&snapshot, start.index)?;
-        let sorted = matches!(&order, ItemOrder::Index(choice, ..) if choice.ordered);
-        if let ItemOrder::Index(choice, ..) = &order {
+        let ask = self.ask(&snapshot);
+        let choice = self.choose(&ask, start.index)?;
+        if let Some(choice) = &choice {
             figures.access = choice.access();
         }
+        let wanted = ask.wanted(choice.as_ref());
+        let sorted = choice.as_ref().is_some_and(|choice| choice.ordered);
         let streams = if sorted { self.query.streams_in_order() } else { self.query.streams() };
+        if start.streams.is_some_and(|before| before != streams) {
+            return Err(cannot_go_on());
+        }
+        let by_keys = choice.is_none();
+        let order = match choice {
+            Some(choice) => {
+                let (from, to) = ask.keys;
+                ItemOrder::Index(choice, from, to)
+            }
+            None => ItemOrder::Keys(self.range.clone()),
+        };
         let (page, continuation) = if streams {
-            let by_keys = order.index_number().is_none();
-            let mut walk = Walk::new(self.container, snapshot, order, start.place, what);
+            let mut walk = Walk::begun(self.container, snapshot, order, start.place, what, figures.started);
             if self.by_range && by_keys {
                 walk.stop_between_ranges();
             }
@@ -77,6 +111,9 @@ impl Run<'_> {
         };
         figures.results = page.len() as u64;
         figures.result_bytes = page.bytes() as u64;
+        if let Some(parts) = wanted {
+            self.container.indexes.wish(parts, figures.documents.saturating_sub(figures.results));
+        }
         Ok((page, continuation))
     }
 
@@ -87,29 +124,39 @@ impl Run<'_> {
         };
         let (snapshot, found) = Walk::state(self.service, self.container, seq)?;
         let start = match position {
-            Position::Document(place) => Start { place: place.within(found), offset: 0, index: Some(None) },
-            Position::Offset(offset) => Start { place: Place::default(), offset, index: Some(None) },
-            Position::Entry(index, place) => Start { place: place.within(found), offset: 0, index: Some(Some(index)) },
-            Position::OffsetBy(index, offset) => Start { place: Place::default(), offset, index: Some(Some(index)) },
+            Position::Document(place) => Start::within(place.within(found), None),
+            Position::Entry(index, place) => Start::within(place.within(found), Some(index)),
+            Position::Offset(offset) => Start::at(offset, None),
+            Position::OffsetBy(index, offset) => Start::at(offset, Some(index)),
         };
         Ok((snapshot, start))
     }
 
-    /// The order in which items are read: that of an index where one helps. All pages keep to the choice of the first.
-    fn order(&self, snapshot: &Snapshot, before: Option<Option<u16>>) -> Result<ItemOrder, ApiError> {
-        let by_keys = || Ok(ItemOrder::Keys(self.range.clone()));
-        // The items of one partition key lie side by side.
-        if matches!(self.scope, Scope::Key(_)) || before == Some(None) {
-            return by_keys();
-        }
+    /// What an index is asked.
+    fn ask<'s>(&'s self, snapshot: &'s Snapshot) -> Ask<'s> {
+        let definition = &self.container.definition;
+        let key = match &self.scope {
+            Scope::Key(PartitionKey(components)) => {
+                let values = definition.partition_key.paths().zip(components);
+                values.filter_map(|(path, component)| Some((path.to_vec(), component.value()?))).collect()
+            }
+            Scope::Everything { .. } | Scope::Range { .. } => Vec::new(),
+        };
+        let keys = feed::bounds(self.container, &self.scope);
         // An item that has expired keeps its entries for a moment, so where items can expire they stand for nothing.
-        let may_cover = self.container.definition.default_ttl.is_none();
-        match (self.container.indexes.choose(self.query, snapshot, before.flatten(), may_cover)?, before) {
-            (Some(choice), _) => Ok(ItemOrder::by_index(choice, &self.scope)),
-            (None, None) => by_keys(),
-            (None, Some(_)) => Err(ApiError::bad_request(
-                "The query cannot go on: the index that its first pages were read by is gone. Begin it again.",
-            )),
+        Ask { query: self.query, snapshot, key, keys, may_cover: definition.default_ttl.is_none() }
+    }
+
+    /// The index by which items are read, if one helps. All pages keep to the choice of the first.
+    fn choose(&self, ask: &Ask<'_>, before: Option<Option<u16>>) -> Result<Option<Choice>, ApiError> {
+        let is_hidden = matches!(&self.scope, Scope::Key(key) if ask.key.len() < key.0.len());
+        // A partition key without a value says nothing that an index knows; and one item is read by its key.
+        if self.single || is_hidden || before == Some(None) {
+            return Ok(None);
+        }
+        match (self.container.indexes.choose(ask, before.flatten())?, before) {
+            (None, Some(_)) => Err(cannot_go_on()),
+            (choice, _) => Ok(choice),
         }
     }
 
@@ -152,18 +199,23 @@ impl Run<'_> {
         // One more than the page can hold tells whether there is another page.
         let wanted = offset.saturating_add(page.items_max() as u64).saturating_add(1);
         let mut collector = self.query.collect_first(wanted, sorted);
-        if let Some(items) = order.told(self.container, snapshot)? {
+        // Documents, or entries of an index.
+        let mut passed = 0;
+        if let Some(items) = order.told(snapshot) {
             for item in items {
+                passed += 1;
+                in_time(figures, passed)?;
                 figures.entries += 1;
                 if collector.push(&item?).map_err(refusal)? == Flow::Done {
                     break;
                 }
-                in_time(figures)?;
             }
         } else {
             let entries = Cell::new(0);
             for row in order.rows(self.container, snapshot, &Place::default(), &entries)? {
-                let (_, document) = row?;
+                passed += 1;
+                in_time(figures, passed)?;
+                let (_, Some(document)) = row? else { continue };
                 let flow = if blind {
                     figures.entries += 1;
                     collector.push(&Value::Null)
@@ -174,7 +226,6 @@ impl Run<'_> {
                 if flow.map_err(refusal)? == Flow::Done {
                     break;
                 }
-                in_time(figures)?;
             }
             figures.entries += entries.get();
         }
@@ -197,14 +248,13 @@ impl Run<'_> {
     }
 }
 
-/// Ends a query that takes too long, or that nobody waits for any more.
-fn in_time(figures: &Figures) -> Result<(), ApiError> {
-    let passed = figures.documents + figures.entries;
+/// Ends a query that takes too long, or that nobody waits for any more; called for each document that it passes.
+fn in_time(figures: &Figures, passed: u64) -> Result<(), ApiError> {
     if !passed.is_multiple_of(DOCUMENTS_PER_LOOK) {
         return Ok(());
     }
     if abandoned::is_abandoned() {
-        return Err(ApiError::new(Kind::RequestTimeout, "The client went away."));
+        return Err(abandoned::refusal());
     }
     if figures.elapsed() > GATHER_TIME_MAX {
         return Err(ApiError::new(
@@ -223,4 +273,90 @@ fn in_time(figures: &Figures) -> Result<(), ApiError> {
 fn item(container: &Container, document: &Document) -> Result<Value, ApiError> {
     serde_json::from_slice(&Version::of(document).render(container))
         .map_err(|error| ApiError::new(Kind::InternalServerError, format!("a stored item is not JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::{HeaderMap, HeaderValue};
+    use serde_json::json;
+
+    use super::*;
+    use crate::index::tests::{Fixture, item, path};
+
+    /// A page of a query that was begun so long ago, going on after another page.
+    fn late(
+        fixture: &Fixture,
+        text: &str,
+        ago: Duration,
+        after: Option<&str>,
+    ) -> Result<(usize, Option<String>), String> {
+        let container = fixture.service.catalog.container(&path("c")).expect("there");
+        let query = crate::query::parse_with(text, Vec::new(), &[]).expect(text);
+        let mut headers = HeaderMap::new();
+        if let Some(token) = after {
+            headers.insert("x-ms-continuation", HeaderValue::from_str(token).expect("text"));
+        }
+        let run = Run {
+            service: &fixture.service,
+            container: &container,
+            headers: Headers(&headers),
+            query: &query,
+            scope: Scope::Everything { routed: true },
+            range: ScanRange::all(),
+            single: false,
+            by_range: false,
+            body: text.as_bytes(),
+        };
+        let mut figures = Figures::begin();
+        figures.started = Instant::now().checked_sub(ago).expect("the machine has been up for a while");
+        run.page(&mut figures).map(|(page, token)| (page.len(), token)).map_err(|error| error.message)
+    }
+
+    fn filled(policy: serde_json::Value) -> Fixture {
+        let fixture = Fixture::new();
+        fixture.make("c", &policy);
+        for number in 0..600 {
+            fixture.write("c", &item(number, Some(json!(number % 2)), None), false);
+        }
+        fixture
+    }
+
+    #[test]
+    fn a_page_that_takes_too_long_ends_where_the_next_one_begins() {
+        for policy in [json!({"indexingMode": "none"}), json!({"includedPaths": [{"path": "/a/?"}]})] {
+            let fixture = filled(policy);
+            let text = "SELECT VALUE c.id FROM c WHERE c.a = 0";
+            let (mut results, mut pages) = (0, 0);
+            let mut token: Option<String> = None;
+            loop {
+                // The first pages have been waited for longer than a page may take.
+                let ago = if pages < 20 { Duration::from_secs(60) } else { Duration::ZERO };
+                let (count, next) = late(&fixture, text, ago, token.as_deref()).expect("a page");
+                results += count;
+                pages += 1;
+                assert!(count <= 1 || pages > 20);
+                match next {
+                    Some(next) => token = Some(next),
+                    None => break,
+                }
+            }
+            assert_eq!(results, 300);
+            assert!(pages > 20);
+        }
+    }
+
+    #[test]
+    fn a_query_that_needs_everything_ends_after_its_time() {
+        let fixture = filled(json!({"includedPaths": [{"path": "/a/?"}]}));
+        let text = |order: &str| format!("SELECT VALUE c.id FROM c WHERE c.a = 0 ORDER BY {order}");
+        for (order, ago) in [("c.id", GATHER_TIME_MAX), ("c.id DESC", GATHER_TIME_MAX)] {
+            let error = late(&fixture, &text(order), ago, None).expect_err("too late");
+            assert!(error.contains("ended after 60 seconds and"), "{error}");
+            assert!(late(&fixture, &text(order), Duration::ZERO, None).is_ok());
+        }
+        let covered = late(&fixture, "SELECT VALUE COUNT(c.a) FROM c", GATHER_TIME_MAX, None).expect_err("too late");
+        assert!(covered.contains("narrow it"), "{covered}");
+    }
 }

@@ -546,7 +546,7 @@ pub(crate) fn container_reply(status: StatusCode, container: &Container) -> Repl
             "x-ms-alt-content-path",
             container.name_link.rsplit_once("/colls/").map_or("", |(database, _)| database),
         )
-        .header("x-ms-documentdb-collection-index-transformation-progress", "100")
+        .header("x-ms-documentdb-collection-index-transformation-progress", &container.indexes.progress().to_string())
 }
 
 fn offer_reply(offer: &offers::Offer) -> Reply {

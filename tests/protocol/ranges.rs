@@ -178,3 +178,19 @@ fn a_range_that_is_not_there_is_gone() {
     client.get(ITEMS, &[(RANGE_ID, &format!("{rid},1"))]).expect_status(200);
     client.expect_alive();
 }
+
+#[test]
+fn a_client_that_asks_for_it_has_the_ranges_merged() {
+    let host = Host::start();
+    let mut client = host.connect();
+    container(&mut client, "30000", &["/pk"]);
+    for number in 0..40 {
+        let key = format!("[\"p{number}\"]");
+        let item = json!({"id": number.to_string(), "pk": format!("p{number}"), "n": number});
+        client.post(ITEMS, &[("x-ms-documentdb-partitionkey", &key)], &item).expect_status(201);
+    }
+    let text = "SELECT TOP 3 VALUE c.n FROM c ORDER BY c.n DESC";
+    client.query(text, &[]).expect_status(400).expect_substatus("1004");
+    let merged = client.query(text, &[("x-etagdb-merge", "true")]).expect_status(200).json();
+    assert_eq!(merged["Documents"], json!([39, 38, 37]));
+}

@@ -73,6 +73,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "BASE64", conflicts_with = "data")]
     key: Option<String>,
 
+    /// Trust only this authority, a certificate in PEM: for `serve --tls self-signed` the file that its ready line names.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    ca: Option<PathBuf>,
+
     /// Name of the database; it is created if it is missing.
     #[arg(long, value_name = "NAME")]
     database: String,
@@ -201,7 +205,8 @@ fn open_destination(args: &Args, runtime: &Runtime, pipeline: &Pipeline) -> Resu
     };
     let key = account_key(args.key.clone())?;
     let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-    let server = Server { url, signer, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
+    let authority = args.ca.as_deref().map(remote::authority).transpose()?;
+    let server = Server { url, signer, authority, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
     let names = (database, container);
     let remote = Remote::open(runtime.handle().clone(), server, names, &args.partition_key, pipeline.stopped())?;
     Ok(Arc::new(remote))

@@ -11,11 +11,13 @@ mod local;
 mod pipeline;
 mod progress;
 mod query;
+mod query_remote;
 mod reader;
 mod remote;
 mod serve;
 mod signals;
 mod source;
+mod verify;
 mod window;
 
 use std::env::{self, VarError};
@@ -52,6 +54,7 @@ enum Command {
     Serve(serve::Args),
     Import(Box<import::Args>),
     Query(query::Args),
+    Verify(verify::Args),
 }
 
 /// Why a command did not do what it was asked to; one line for the user.
@@ -75,6 +78,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => ("serve", serve::run(args)),
         Command::Import(args) => ("import", import::run(&args)),
         Command::Query(args) => ("query", query::run(&args)),
+        Command::Verify(args) => ("verify", verify::run(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,11 +4,12 @@
 //! An upsert whose answer was lost is simply sent again: the same document under the same id is the same state.
 
 use std::error::Error as _;
+use std::path;
 use std::time::{Duration, Instant, SystemTime};
 
 use etagdb_server::Signer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -39,6 +40,8 @@ pub(super) struct Server {
     pub(super) url: Url,
     /// The account key.
     pub(super) signer: Signer,
+    /// The authority that has signed its certificate, unless the system knows it.
+    pub(super) authority: Option<Certificate>,
     /// How long one document is tried before the import gives up.
     pub(super) retry_for: Duration,
 }
@@ -61,8 +64,7 @@ pub(super) struct Remote {
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}: write it as `http://127.0.0.1:8081`"))?;
     match url.scheme() {
-        "http" => {}
-        "https" => return Err("this release speaks only http".into()),
+        "http" | "https" => {}
         _ => return Err("write it as `http://127.0.0.1:8081`".into()),
     }
     if url.host().is_none() || url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
@@ -72,11 +74,80 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 /// Why a request was not answered with success.
-enum Refusal {
+pub(super) enum Refusal {
     /// Worth another try, perhaps after the pause the server asks for.
     Busy { pause: Option<Duration>, reason: String },
     /// The server says no.
     Status { status: StatusCode, message: String },
+}
+
+impl Server {
+    /// A client for it whose answers may take so long.
+    ///
+    /// # Errors
+    /// One line for the user.
+    pub(super) fn client(&self, timeout: Duration) -> Result<Client, String> {
+        // Already done is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(concat!("etagdb/", env!("CARGO_PKG_VERSION")))
+            .timeout(timeout)
+            .connect_timeout(Duration::from_secs(5))
+            // The server was named by its address; a proxy for the web knows nothing about it.
+            .no_proxy();
+        let client = match &self.authority {
+            Some(authority) => client.tls_certs_only([authority.clone()]),
+            None => client,
+        };
+        client.build().map_err(|error| format!("cannot set up an HTTP client: {error}"))
+    }
+
+    /// A signed request about a resource: its type, and its link or, where a POST goes to a list, its parent's.
+    pub(super) fn request(
+        &self,
+        client: &Client,
+        method: Method,
+        url: Url,
+        (resource_type, link): (&str, &str),
+    ) -> RequestBuilder {
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let authorization = self.signer.authorization(method.as_str(), resource_type, link, &date);
+        client
+            .request(method, url)
+            .header("authorization", authorization)
+            .header("x-ms-date", date)
+            .header("x-ms-version", API_VERSION)
+            .header("accept", "application/json")
+    }
+
+    /// The address of the items of a container, and the link that requests to it are signed with.
+    pub(super) fn items(&self, database: &str, container: &str) -> (Url, String) {
+        let path = format!("dbs/{}/colls/{}/docs", segment(database), segment(container));
+        (join(&self.url, &path), format!("dbs/{database}/colls/{container}"))
+    }
+
+    /// Says what a refusal means to the user.
+    pub(super) fn explain(&self, refusal: Refusal) -> String {
+        let url = self.url.as_str().trim_end_matches('/');
+        match refusal {
+            Refusal::Busy { reason, .. } => format!("{url} does not answer: {reason}"),
+            Refusal::Status { status: StatusCode::UNAUTHORIZED, .. } => {
+                format!("{url} refuses the account key: give the one it was started with by --key or ETAGDB_KEY")
+            }
+            Refusal::Status { status, message } => format!("{url} answers {}: {message}", status.as_u16()),
+        }
+    }
+}
+
+/// Reads the certificate of an authority from a file in PEM.
+///
+/// # Errors
+/// One line for the user.
+pub(super) fn authority(file: &path::Path) -> Result<Certificate, String> {
+    let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let wrong = || format!("{} holds no certificate in PEM", file.display());
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| wrong())?;
+    certificates.into_iter().next().ok_or_else(wrong)
 }
 
 impl Remote {
@@ -91,16 +162,8 @@ impl Remote {
         partition_key: &[Path],
         stopped: watch::Receiver<bool>,
     ) -> Result<Remote, String> {
-        let client = Client::builder()
-            .user_agent(concat!("etagdb-import/", env!("CARGO_PKG_VERSION")))
-            .timeout(ANSWER_TIMEOUT)
-            .connect_timeout(Duration::from_secs(5))
-            // The server was named by its address; a proxy for the web knows nothing about it.
-            .no_proxy()
-            .build()
-            .map_err(|error| format!("cannot set up an HTTP client: {error}"))?;
-        let path = format!("dbs/{}/colls/{}/docs", segment(database), segment(container));
-        let documents = join(&server.url, &path);
+        let client = server.client(ANSWER_TIMEOUT)?;
+        let (documents, _) = server.items(database, container);
         let (database, container) = (database.to_owned(), container.to_owned());
         let remote = Remote { runtime, client, server, database, container, documents, stopped };
         remote.runtime.block_on(remote.prepare(partition_key))?;
@@ -171,26 +234,11 @@ impl Remote {
     }
 
     fn request(&self, method: Method, url: Url, resource_type: &str, link: &str) -> RequestBuilder {
-        let date = httpdate::fmt_http_date(SystemTime::now());
-        let authorization = self.server.signer.authorization(method.as_str(), resource_type, link, &date);
-        self.client
-            .request(method, url)
-            .header("authorization", authorization)
-            .header("x-ms-date", date)
-            .header("x-ms-version", API_VERSION)
-            .header("accept", "application/json")
+        self.server.request(&self.client, method, url, (resource_type, link))
     }
 
-    /// Says what a refusal means to the user.
     fn explain(&self, refusal: Refusal) -> String {
-        let url = self.server.url.as_str().trim_end_matches('/');
-        match refusal {
-            Refusal::Busy { reason, .. } => format!("{url} does not answer: {reason}"),
-            Refusal::Status { status: StatusCode::UNAUTHORIZED, .. } => {
-                format!("{url} refuses the account key: give the one it was started with by --key or ETAGDB_KEY")
-            }
-            Refusal::Status { status, message } => format!("{url} answers {}: {message}", status.as_u16()),
-        }
+        self.server.explain(refusal)
     }
 
     async fn send(&self, document: &Document) -> Result<Stored, UpsertError> {
@@ -245,7 +293,7 @@ impl Destination for Remote {
 }
 
 /// Sends a request once, and sorts what comes back.
-async fn answer(request: RequestBuilder) -> Result<Response, Refusal> {
+pub(super) async fn answer(request: RequestBuilder) -> Result<Response, Refusal> {
     let response = request.send().await.map_err(|error| unanswered(&error))?;
     let status = response.status();
     if status.is_success() {
@@ -268,7 +316,7 @@ fn is_about_the_document(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::PAYLOAD_TOO_LARGE)
 }
 
-fn unanswered(error: &reqwest::Error) -> Refusal {
+pub(super) fn unanswered(error: &reqwest::Error) -> Refusal {
     // The outer errors say only that a request failed; the innermost one says why.
     let mut cause = error.source();
     while let Some(inner) = cause.and_then(|error| error.source()) {
@@ -311,8 +359,8 @@ mod tests {
     #[test]
     fn addresses_are_checked() {
         assert_eq!(parse_url("http://127.0.0.1:8081").unwrap().as_str(), "http://127.0.0.1:8081/");
-        assert!(parse_url("http://localhost:8081/").is_ok());
-        for text in ["127.0.0.1:8081", "https://x", "ftp://x", "http://x/dbs", "http://u@x", "http://x/?a"] {
+        assert!(parse_url("http://localhost:8081/").is_ok() && parse_url("https://localhost:8081").is_ok());
+        for text in ["127.0.0.1:8081", "ftp://x", "http://x/dbs", "http://u@x", "http://x/?a"] {
             assert!(parse_url(text).is_err(), "{text}");
         }
     }

@@ -54,6 +54,12 @@ pub(super) fn types(value: &Value) -> (u8, u8) {
     }
 }
 
+/// Appends what the bytes of every string with this beginning begin with, in ascending order.
+pub(super) fn write_beginning(text: &str, out: &mut Vec<u8>) {
+    out.push(STRING);
+    write_text(&text[..cut(text)], out);
+}
+
 pub(super) fn invert(bytes: &mut [u8]) {
     for byte in bytes {
         *byte = !*byte;
@@ -91,19 +97,29 @@ fn write_number(number: &Number, out: &mut Vec<u8>) -> bool {
 }
 
 fn write_string(text: &str, out: &mut Vec<u8>) -> bool {
+    let kept = cut(text);
+    out.push(STRING);
+    write_text(&text[..kept], out);
+    out.extend(if kept == text.len() { END } else { CUT });
+    kept == text.len()
+}
+
+/// How much of a string is in its entry.
+fn cut(text: &str) -> usize {
     let mut kept = text.len().min(STRING_BYTES_MAX);
     while !text.is_char_boundary(kept) {
         kept -= 1;
     }
-    out.push(STRING);
-    for byte in text[..kept].bytes() {
+    kept
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
         out.push(byte);
         if byte == 0 {
             out.push(0xFF);
         }
     }
-    out.extend(if kept == text.len() { END } else { CUT });
-    kept == text.len()
 }
 
 /// The bytes after the first value.
@@ -132,15 +148,26 @@ fn at<'v>(item: &'v Value, path: &[String]) -> Option<&'v Value> {
     path.iter().try_fold(item, |value, name| value.as_object()?.get(name))
 }
 
-/// Adds the entries that an item has in an index.
+/// Adds the entries that an item has in an index: one, or for an index of array elements one for each value that an
+/// element has.
 pub(super) fn entries(number: u16, parts: &[Part], item: &Value, key: &[u8], out: &mut Vec<Vec<u8>>) {
-    let mut entry = number.to_be_bytes().to_vec();
     let mut exact = true;
-    for part in parts {
-        exact &= write(at(item, &part.path), part.descending, &mut entry);
+    if let [Part { path, element: Some(inner), descending }] = parts {
+        let elements = at(item, path).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for value in elements.iter().filter_map(|element| at(element, inner)) {
+            let mut entry = number.to_be_bytes().to_vec();
+            exact &= write(Some(value), *descending, &mut entry);
+            entry.extend_from_slice(key);
+            out.push(entry);
+        }
+    } else {
+        let mut entry = number.to_be_bytes().to_vec();
+        for part in parts {
+            exact &= write(at(item, &part.path), part.descending, &mut entry);
+        }
+        entry.extend_from_slice(key);
+        out.push(entry);
     }
-    entry.extend_from_slice(key);
-    out.push(entry);
     if !exact {
         out.push([&INEXACT, &number.to_be_bytes(), key].concat());
     }
@@ -242,7 +269,7 @@ mod tests {
     }
 
     fn part(descending: bool) -> Part {
-        Part { path: vec!["v".into()], descending }
+        Part { path: vec!["v".into()], element: None, descending }
     }
 
     proptest! {
@@ -277,8 +304,8 @@ mod tests {
         ) {
             let path = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
             let parts = [
-                Part { path: path(&["a"]), descending: down },
-                Part { path: path(&["n", "b"]), descending: !down },
+                Part { path: path(&["a"]), element: None, descending: down },
+                Part { path: path(&["n", "b"]), element: None, descending: !down },
             ];
             let mut stored = json!({"n": {}, "more": 1});
             if let Some(a) = &a { stored["a"] = a.clone(); }

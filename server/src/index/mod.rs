@@ -1,36 +1,63 @@
 //! Indexes over the items of a container: which there are, and the entries that an item has in them.
 //!
-//! A path that the indexing policy includes by itself (`/country/?`) has an index of its own, and so has each list of
-//! `compositeIndexes`. `/*` asks for nothing here: an entry for every path of every item would multiply the cost of a
-//! write, and the queries of a small container do without.
+//! # Which indexes there are
 //!
-//! Entries are documents without bodies in a collection of their own, derived from the items by the store in the batch
-//! of each write. An entry is its id:
+//! A path that the indexing policy includes by itself (`/country/?`) has an index of its own, and so has each list of
+//! `compositeIndexes`. A wildcard (`/*`, the policy of a container that names none) *allows* an index for every path
+//! below it, and has one made of those that queries turn out to need: `demand` counts what queries read in vain for want
+//! of an index, and when that has cost about as much as making one would, `upkeep` makes it in the background. An index
+//! that came so, and has then been carried along by many writes without a query that used it, is dropped again. Both
+//! bounds are those of renting against buying: whatever queries and writes come, all of it costs at most a small
+//! multiple of what the best choice made with foresight would have cost.
+//!
+//! The other way would be an entry for each scalar path of each item, as the service has it. The figures are in
+//! `demand`, beside the bounds that follow from them: each index makes a write dearer, and of a typical item's ten or
+//! twenty paths queries use two or three.
+//!
+//! # When an index is used
+//!
+//! Only for a snapshot in which it has an entry for each item. An index is *building* while the entries of older items
+//! are added, *whole* from a commit on, and *retired* at a later one: it still serves the pages of queries that began
+//! before, for as long as their state is kept. Entries are documents without bodies in a collection of their own,
+//! derived from the items by the store in the batch of each write. An entry is its id:
 //!
 //! ```text
 //! u16 index | values, one for each path | storage key of the item
 //! FF FF | u16 index | storage key of the item        the item's entry does not say all of its values: see `entry`
-//! FF FE                                              which indexes there are, as JSON
+//! FF FE                                              which indexes there are, as JSON: see `stored`
 //! ```
 //!
-//! This file owns the definitions, `entry` the bytes of values, `build` how the entries of existing items come about and
-//! go away, `choose` which index helps a query.
+//! This file owns the indexes as requests see them. `policy` says what is asked for and allowed, `entry` owns the bytes of
+//! values, `upkeep` and `build` how indexes come and go, `builder` the thread on which they do, `choose` which index helps
+//! a query, `demand` which would have, `check` whether entries and items agree.
 
 mod build;
+mod builder;
+mod check;
 mod choose;
+mod demand;
 mod entry;
+mod policy;
+mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod upkeep;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use etagdb::{Collection, CommitSeq, Error, ScanRange, Snapshot};
-use serde_json::Value;
+use etagdb::{Collection, CommitSeq, Error, Retention, ScanRange, Snapshot, Store};
+use parking_lot::{Mutex, RwLock};
 
-pub(crate) use choose::{Choice, successor};
+use crate::query::ValuePlace;
+use demand::Demand;
+use policy::Policy;
 
-/// Most indexes of one container.
+pub(crate) use builder::Builder;
+pub use check::{IndexReport, verify_indexes};
+pub(crate) use choose::{Ask, Choice};
+
+/// Most indexes that a policy can ask for.
 const INDEXES_MAX: usize = 64;
 /// Where the items whose entries say less than all are listed.
 const INEXACT: [u8; 2] = [0xFF, 0xFF];
@@ -39,147 +66,135 @@ const INEXACT: [u8; 2] = [0xFF, 0xFF];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) path: Vec<String>,
+    /// The path inside of the elements of the array there, in an index of elements. Such an index has no other part.
+    pub(crate) element: Option<Vec<String>>,
     pub(crate) descending: bool,
 }
 
 impl Part {
+    fn at(place: &ValuePlace) -> Part {
+        Part { path: place.path.clone(), element: place.element.clone(), descending: false }
+    }
+
+    fn place(&self) -> ValuePlace {
+        ValuePlace { path: self.path.clone(), element: self.element.clone() }
+    }
+
+    fn is_at(&self, place: &ValuePlace) -> bool {
+        self.path == place.path && self.element == place.element
+    }
+
     /// The path as a policy writes it.
     fn text(&self) -> String {
-        format!("/{}", self.path.join("/"))
+        let element =
+            self.element.iter().flat_map(|inner| std::iter::once("[]").chain(inner.iter().map(String::as_str)));
+        let names: Vec<&str> = self.path.iter().map(String::as_str).chain(element).collect();
+        format!("/{}", names.join("/"))
     }
 }
 
-/// An index whose entries are complete.
-#[derive(Debug)]
+/// How far an index has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Writes add their entries; those of older items are being added.
+    Building,
+    /// From this commit on there is an entry for each item.
+    Whole(CommitSeq),
+    /// There was, up to the second commit. Writes do not add entries any more, and those there are go.
+    Retired(CommitSeq, CommitSeq),
+}
+
+/// An index.
+#[derive(Debug, Clone)]
 pub(crate) struct Index {
     number: u16,
-    pub(crate) parts: Vec<Part>,
-    /// From this commit on there is an entry for each item.
-    built: CommitSeq,
-    /// Turned off before the first entry is taken away.
-    live: AtomicBool,
+    pub(crate) parts: Arc<[Part]>,
+    /// Whether it is there because queries needed it, and not because the policy asks for it.
+    needed: bool,
+    phase: Phase,
+    /// The container's count of writes when a query last used it.
+    used: Arc<AtomicU64>,
 }
 
 impl Index {
-    /// Whether it has an entry for each item that a snapshot shows. True of a snapshot, it stays true.
+    /// Whether it has an entry for each item that a snapshot shows.
     fn is_whole_in(&self, snapshot: &Snapshot) -> bool {
-        self.built <= snapshot.seq() && self.live.load(Ordering::SeqCst)
+        match self.phase {
+            Phase::Building => false,
+            Phase::Whole(from) => from <= snapshot.seq(),
+            Phase::Retired(from, to) => from <= snapshot.seq() && snapshot.seq() <= to,
+        }
+    }
+
+    fn is_retired(&self) -> bool {
+        matches!(self.phase, Phase::Retired(..))
     }
 }
 
 /// The indexes of one container.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Indexes {
+    store: Store,
+    items: Collection,
+    /// The name of the collection that the entries are in. It is made with the first index.
+    name: String,
+    /// Held while the indexes are changed: changes come one after the other. Not held while entries are added.
+    change: Mutex<()>,
+    state: RwLock<State>,
+    /// How many items were written, since the store was opened.
+    writes: Arc<AtomicU64>,
+    demand: Mutex<Demand>,
+    builder: builder::Bell,
+}
+
+/// What requests see.
+#[derive(Debug, Default)]
+struct State {
     entries: Option<Collection>,
-    list: Vec<Arc<Index>>,
+    indexes: Vec<Index>,
+    policy: Arc<Policy>,
+    retention: Retention,
+    /// How many items have been looked at for the indexes that are being built, and of how many.
+    progress: Option<(u64, u64)>,
+    /// The container is gone.
+    closed: bool,
 }
 
 impl Indexes {
     /// The collection that the entries are in.
-    pub(crate) fn entries(&self) -> Option<&Collection> {
-        self.entries.as_ref()
+    pub(crate) fn entries(&self) -> Option<Collection> {
+        self.state.read().entries.clone()
     }
 
-    fn usable<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Arc<Index>> {
-        let kept = self.entries.as_ref().is_some_and(|entries| entries.horizon() <= snapshot.seq());
-        self.list.iter().filter(move |index| kept && index.is_whole_in(snapshot))
+    /// How much of what the policy asks for is there, in percent, as the service counts it.
+    pub(crate) fn progress(&self) -> u64 {
+        let state = self.state.read();
+        let is_due = |index: &Index| !index.needed && index.phase == Phase::Building;
+        if !state.indexes.iter().any(is_due) {
+            return 100;
+        }
+        let (done, all) = state.progress.unwrap_or((0, 1));
+        (done.saturating_mul(100) / all.max(1)).min(99)
+    }
+
+    /// The indexes that are whole in a snapshot.
+    fn usable(&self, snapshot: &Snapshot) -> Vec<Index> {
+        let state = self.state.read();
+        if state.entries.as_ref().is_none_or(|entries| entries.horizon() > snapshot.seq()) {
+            return Vec::new();
+        }
+        state.indexes.iter().filter(|index| index.is_whole_in(snapshot)).cloned().collect()
     }
 
     /// Whether the entries of an index say all of the values of each item.
     fn is_exact(&self, index: &Index, snapshot: &Snapshot) -> Result<bool, Error> {
-        let Some(entries) = &self.entries else { return Ok(false) };
+        let Some(entries) = self.entries() else { return Ok(false) };
         let inexact = [INEXACT, index.number.to_be_bytes()].concat();
-        let first = snapshot.scan(entries, &ScanRange::prefix(inexact))?.next().transpose()?;
+        let first = snapshot.scan(&entries, &ScanRange::prefix(inexact))?.next().transpose()?;
         Ok(first.is_none())
     }
-}
 
-/// The indexes that a policy asks for, each by its parts.
-pub(crate) fn asked(policy: &Value) -> Vec<Vec<Part>> {
-    let list = |name: &str| policy[name].as_array().map_or(&[][..], Vec::as_slice);
-    if policy["indexingMode"] == "none" {
-        return Vec::new();
-    }
-    let excluded: Vec<_> = list("excludedPaths").iter().filter_map(|entry| path(&entry["path"])).collect();
-    let mut asked = Vec::new();
-    for entry in list("includedPaths") {
-        if let Some(path) = path(&entry["path"]).filter(|path| !excluded.contains(path)) {
-            asked.push(vec![Part { path, descending: false }]);
-        }
-    }
-    for composite in list("compositeIndexes") {
-        let parts = composite.as_array().map_or(&[][..], Vec::as_slice).iter().map(|entry| {
-            let descending = entry["order"].as_str().is_some_and(|order| order.eq_ignore_ascii_case("descending"));
-            path(&entry["path"]).map(|path| Part { path, descending })
-        });
-        asked.extend(parts.collect::<Option<Vec<_>>>().filter(|parts| parts.len() > 1));
-    }
-    let mut unique: Vec<Vec<Part>> = Vec::new();
-    for parts in asked {
-        if !unique.contains(&parts) {
-            unique.push(parts);
-        }
-    }
-    unique.truncate(INDEXES_MAX);
-    unique
-}
-
-/// The property names of a policy's path to one value: `/a/b/?`, or `/a/b` in a composite index, with names in quotes
-/// where they are no words. Paths into arrays, wildcards and system properties have no index.
-fn path(text: &Value) -> Option<Vec<String>> {
-    let mut rest = text.as_str()?;
-    rest = rest.strip_suffix("/?").unwrap_or(rest);
-    let mut names = Vec::new();
-    while !rest.is_empty() {
-        rest = rest.strip_prefix('/')?;
-        let name = if let Some(quoted) = rest.strip_prefix('"') {
-            let (name, after) = quoted.split_once('"')?;
-            rest = after;
-            name
-        } else {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let name = &rest[..end];
-            rest = &rest[end..];
-            name
-        };
-        if matches!(name, "" | "*" | "?" | "[]") {
-            return None;
-        }
-        names.push(name.to_owned());
-    }
-    // These are not in the item as it is stored.
-    let system = ["_rid", "_self", "_etag", "_ts", "_attachments", "_lsn"];
-    names.first().filter(|first| !system.contains(&first.as_str()))?;
-    Some(names)
-}
-
-#[cfg(test)]
-mod policies {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_policy_asks_for_the_paths_that_it_names() {
-        let shown = |policy: Value| -> Vec<String> {
-            let of = |part: &Part| format!("{}{}", part.text(), if part.descending { " DESC" } else { "" });
-            asked(&policy).iter().map(|parts| parts.iter().map(of).collect::<Vec<_>>().join(", ")).collect()
-        };
-        let policy = json!({
-            "indexingMode": "consistent",
-            "includedPaths": [
-                {"path": "/*"}, {"path": "/a/?"}, {"path": "/b/\"x y\"/?"}, {"path": "/c/[]/?"}, {"path": "/d/*"},
-                {"path": "/_ts/?"}, {"path": "/e/?"}, {"path": "/a/?"},
-            ],
-            "excludedPaths": [{"path": "/e/?"}],
-            "compositeIndexes": [
-                [{"path": "/a", "order": "ascending"}, {"path": "/n/m", "order": "descending"}],
-                [{"path": "/a"}],
-                [{"path": "/a"}, {"path": "/_ts"}],
-            ],
-        });
-        assert_eq!(shown(policy), ["/a", "/b/x y", "/a, /n/m DESC"]);
-        assert_eq!(shown(json!({"indexingMode": "none", "includedPaths": [{"path": "/a/?"}]})), Vec::<String>::new());
-        assert_eq!(shown(json!({})), Vec::<String>::new());
+    fn note_use(&self, index: &Index) {
+        index.used.store(self.writes.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }

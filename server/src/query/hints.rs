@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::Query;
-use super::plan::{DOCUMENT, Expression, Origin, Plan, Source, Step};
+use super::plan::{Call, DOCUMENT, Expression, LikePattern, Origin, Plan, Source, Step};
 use super::regroup::for_each_operand;
-use super::tree::BinaryOperator;
+use super::tree::{BinaryOperator, SubqueryKind};
 
 /// What a query says about where its documents are, for reading them directly.
 #[derive(Debug, Default, PartialEq)]
@@ -24,47 +24,64 @@ impl KeyHints {
 }
 
 /// How a condition bounds the value at its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Bound {
-    /// Equal to the constant.
-    Equal,
+    /// Equal to one of these constants.
+    OneOf(Vec<Value>),
     /// Of the constant's type, and not greater than it.
-    AtMost,
+    AtMost(Value),
     /// Of the constant's type, and not less than it.
-    AtLeast,
+    AtLeast(Value),
+    /// A string that begins so.
+    StartsWith(String),
 }
 
 /// A condition that every document in the result meets.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Condition {
+    pub(crate) place: ValuePlace,
+    pub(crate) bound: Bound,
+}
+
+/// Where in a document a value is: at a path, or in some element of the array at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ValuePlace {
     /// Property names from the document down.
     pub(crate) path: Vec<String>,
-    pub(crate) bound: Bound,
-    pub(crate) value: Value,
+    /// Property names from an element of that array down. Such a condition says that some element meets it.
+    pub(crate) element: Option<Vec<String>>,
+}
+
+impl Condition {
+    /// The one constant that the value equals.
+    pub(crate) fn equal(&self) -> Option<&Value> {
+        match &self.bound {
+            Bound::OneOf(values) => {
+                if let [value] = values.as_slice() {
+                    Some(value)
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Query {
     /// The conditions `path = constant` that the query asks of every document.
     pub(crate) fn key_equality(&self) -> KeyHints {
-        let equal = self.conditions().into_iter().filter(|condition| condition.bound == Bound::Equal);
-        KeyHints { equalities: equal.map(|condition| (condition.path, condition.value)).collect() }
+        let equal = self.conditions().into_iter().filter_map(|condition| {
+            let value = condition.equal()?.clone();
+            condition.place.element.is_none().then_some((condition.place.path, value))
+        });
+        KeyHints { equalities: equal.collect() }
     }
 
     /// The conditions on single paths that the query asks of every document.
     pub(crate) fn conditions(&self) -> Vec<Condition> {
-        let mut conditions = Vec::new();
-        // Only where the source is the document itself does a path from it begin at the document.
-        let source = self.plan.sources.first().filter(|source| is_document(source));
-        if let (Some(source), Some(filter)) = (source, &self.plan.filter) {
-            let conjuncts = match filter {
-                Expression::And(conjuncts) => conjuncts.as_slice(),
-                single => std::slice::from_ref(single),
-            };
-            for conjunct in conjuncts {
-                add_conditions(conjunct, source.slot, &mut conditions);
-            }
-        }
-        conditions
+        let mut slots = Slots(vec![(DOCUMENT, ValuePlace { path: Vec::new(), element: None })]);
+        slots.conditions(&self.plan)
     }
 
     /// The paths that the results are ordered by, each with whether it descends; `None` where a key is something else
@@ -121,34 +138,165 @@ pub(super) fn is_document(source: &Source) -> bool {
     !source.iterates && matches!(&source.origin, Origin::Value(Expression::Slot(slot_use)) if slot_use.slot == DOCUMENT)
 }
 
-/// Adds what one conjunct says of a path.
-fn add_conditions(expression: &Expression, slot: usize, out: &mut Vec<Condition>) {
-    match expression {
-        Expression::Chain(left, rest) => {
-            let [(operator, right)] = rest.as_slice() else { return };
-            let (path, constant, turned) = match (constant_of(left), constant_of(right)) {
-                (None, Some(constant)) => (path_of(left, slot), constant, false),
-                (Some(constant), None) => (path_of(right, slot), constant, true),
-                _ => return,
+/// Where in the document the values of sources are, as far as that is a fixed place.
+struct Slots(Vec<(usize, ValuePlace)>);
+
+impl Slots {
+    /// What a plan over these sources asks of every row, and so of every document that has one.
+    fn conditions(&mut self, plan: &Plan) -> Vec<Condition> {
+        for source in &plan.sources {
+            let Origin::Value(origin) = &source.origin else { continue };
+            let Some(place) = self.place_of(origin) else { continue };
+            let place = match (source.iterates, place.element) {
+                (true, None) => ValuePlace { path: place.path, element: Some(Vec::new()) },
+                // Arrays in arrays have no place here.
+                (true, Some(_)) => continue,
+                (false, element) => ValuePlace { path: place.path, element },
             };
-            let bound = match (operator, turned) {
-                (BinaryOperator::Equal, _) => Bound::Equal,
-                (BinaryOperator::Less | BinaryOperator::LessOrEqual, false)
-                | (BinaryOperator::Greater | BinaryOperator::GreaterOrEqual, true) => Bound::AtMost,
-                (BinaryOperator::Greater | BinaryOperator::GreaterOrEqual, false)
-                | (BinaryOperator::Less | BinaryOperator::LessOrEqual, true) => Bound::AtLeast,
-                _ => return,
-            };
-            out.extend(path.map(|path| Condition { path, bound, value: constant.clone() }));
+            self.0.push((source.slot, place));
         }
-        Expression::Between { negated: false, operands } => {
-            let [subject, low, high] = operands.as_ref();
-            if let (Some(path), Some(low), Some(high)) = (path_of(subject, slot), constant_of(low), constant_of(high)) {
-                out.push(Condition { path: path.clone(), bound: Bound::AtLeast, value: low.clone() });
-                out.push(Condition { path, bound: Bound::AtMost, value: high.clone() });
+        let mut conditions = Vec::new();
+        if let Some(filter) = &plan.filter {
+            self.add(filter, &mut conditions);
+        }
+        // An element meets one condition, and another element the next: only equality narrows where elements lie.
+        conditions.retain(|condition| condition.place.element.is_none() || condition.equal().is_some());
+        conditions
+    }
+
+    /// Adds what an expression that must be true says of places.
+    fn add(&mut self, expression: &Expression, out: &mut Vec<Condition>) {
+        let mut add = |place, bound| out.push(Condition { place, bound });
+        match expression {
+            Expression::And(conjuncts) => conjuncts.iter().for_each(|conjunct| self.add(conjunct, out)),
+            Expression::Or(alternatives) => out.extend(self.one_of(alternatives)),
+            Expression::Chain(left, rest) => {
+                let [(operator, right)] = rest.as_slice() else { return };
+                let (subject, constant, turned) = match (constant_of(left), constant_of(right)) {
+                    (None, Some(constant)) => (left.as_ref(), constant.clone(), false),
+                    (Some(constant), None) => (right, constant.clone(), true),
+                    _ => return,
+                };
+                let bound = match (operator, turned) {
+                    (BinaryOperator::Equal, _) => Bound::OneOf(vec![constant]),
+                    (BinaryOperator::Less | BinaryOperator::LessOrEqual, false)
+                    | (BinaryOperator::Greater | BinaryOperator::GreaterOrEqual, true) => Bound::AtMost(constant),
+                    (BinaryOperator::Greater | BinaryOperator::GreaterOrEqual, false)
+                    | (BinaryOperator::Less | BinaryOperator::LessOrEqual, true) => Bound::AtLeast(constant),
+                    _ => return,
+                };
+                if let Some(place) = self.value_of(subject) {
+                    add(place, bound);
+                }
             }
+            Expression::Between { negated: false, operands } => {
+                let [subject, low, high] = operands.as_ref();
+                let bounds = (self.value_of(subject), constant_of(low), constant_of(high));
+                if let (Some(place), Some(low), Some(high)) = bounds {
+                    add(place.clone(), Bound::AtLeast(low.clone()));
+                    add(place, Bound::AtMost(high.clone()));
+                }
+            }
+            Expression::In { negated: false, needle, list } => {
+                let values = list.iter().map(|value| constant_of(value).cloned()).collect::<Option<Vec<_>>>();
+                if let (Some(place), Some(values)) = (self.value_of(needle), values) {
+                    add(place, Bound::OneOf(values));
+                }
+            }
+            Expression::Like { negated: false, subject, pattern } => {
+                let LikePattern::Fixed(pattern) = pattern.as_ref() else { return };
+                if let Some(place) = self.value_of(subject) {
+                    match pattern.beginning() {
+                        (text, true) => add(place, Bound::OneOf(vec![text.into()])),
+                        (text, false) => add(place, Bound::StartsWith(text)),
+                    }
+                }
+            }
+            Expression::Call(call) => self.add_call(call, out),
+            Expression::Subquery(subquery) => {
+                // A group is there even if no row is.
+                let rows = subquery.kind == SubqueryKind::Exists && subquery.plan.grouping.is_none();
+                if rows {
+                    out.extend(self.conditions(&subquery.plan));
+                }
+            }
+            _ => {}
         }
-        _ => {}
+    }
+
+    fn add_call(&self, call: &Call, out: &mut Vec<Condition>) {
+        let (Some(place), Some(constant)) = (
+            call.arguments.first().and_then(|subject| self.value_of(subject)),
+            call.arguments.get(1).and_then(constant_of),
+        ) else {
+            return;
+        };
+        let flag = call.arguments.get(2).map(|flag| constant_of(flag).and_then(Value::as_bool));
+        match (call.function.name, constant, flag) {
+            ("STARTSWITH", Value::String(text), None | Some(Some(false))) => {
+                out.push(Condition { place, bound: Bound::StartsWith(text.clone()) });
+            }
+            ("STRINGEQUALS", Value::String(_), None | Some(Some(false))) => {
+                out.push(Condition { place, bound: Bound::OneOf(vec![constant.clone()]) });
+            }
+            ("ARRAY_CONTAINS", _, _) if place.element.is_none() => {
+                let element = |path: Vec<String>, value: &Value| Condition {
+                    place: ValuePlace { path: place.path.clone(), element: Some(path) },
+                    bound: Bound::OneOf(vec![value.clone()]),
+                };
+                match (constant, flag) {
+                    (_, None | Some(Some(false))) => out.push(element(Vec::new(), constant)),
+                    // Some element has all of these members.
+                    (Value::Object(members), Some(Some(true))) => {
+                        let simple = members.iter().filter(|(_, value)| !value.is_object() && !value.is_array());
+                        out.extend(simple.map(|(name, value)| element(vec![name.clone()], value)));
+                    }
+                    (_, Some(Some(true))) => out.push(element(Vec::new(), constant)),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Alternatives that are all equalities of one place.
+    fn one_of(&mut self, alternatives: &[Expression]) -> Option<Condition> {
+        let mut found: Option<(ValuePlace, Vec<Value>)> = None;
+        for alternative in alternatives {
+            let mut conditions = Vec::new();
+            self.add(alternative, &mut conditions);
+            // Of an alternative that says more, one condition is enough.
+            let is_known = |condition: &Condition| {
+                matches!(condition.bound, Bound::OneOf(_))
+                    && found.as_ref().is_none_or(|(place, _)| *place == condition.place)
+            };
+            let condition = conditions.into_iter().find(is_known)?;
+            let Bound::OneOf(more) = condition.bound else { return None };
+            found.get_or_insert_with(|| (condition.place, Vec::new())).1.extend(more);
+        }
+        found.map(|(place, values)| Condition { place, bound: Bound::OneOf(values) })
+    }
+
+    /// The place of a value that is not a whole document.
+    fn value_of(&self, expression: &Expression) -> Option<ValuePlace> {
+        self.place_of(expression).filter(|place| place.element.is_some() || !place.path.is_empty())
+    }
+
+    fn place_of(&self, expression: &Expression) -> Option<ValuePlace> {
+        let (base, steps) = match expression {
+            Expression::Slot(slot_use) => (slot_use.slot, &[][..]),
+            Expression::Path(base, steps) => match base.as_ref() {
+                Expression::Slot(slot_use) => (slot_use.slot, steps.as_slice()),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let mut place = self.0.iter().find(|(slot, _)| *slot == base)?.1.clone();
+        for step in steps {
+            let Step::Key(key) = step else { return None };
+            place.element.as_mut().unwrap_or(&mut place.path).push(key.clone());
+        }
+        Some(place)
     }
 }
 
@@ -187,8 +335,9 @@ mod tests {
             ("SELECT * FROM c WHERE c['id'] = @p", vec![(path("id"), json!("p"))]),
             ("SELECT t FROM c JOIN t IN c.t WHERE c.id = 'a' AND t.x = 1", vec![(path("id"), json!("a"))]),
             ("SELECT * FROM t IN c.t WHERE t.id = 'a'", vec![]),
-            ("SELECT * FROM c.inner d WHERE d.id = 'a'", vec![]),
+            ("SELECT * FROM c.inner d WHERE d.id = 'a'", vec![(path("inner.id"), json!("a"))]),
             ("SELECT * FROM c WHERE c.id = 'a' OR c.id = 'b'", vec![]),
+            ("SELECT * FROM c WHERE c.id IN ('a')", vec![(path("id"), json!("a"))]),
             ("SELECT * FROM c WHERE NOT (c.id = 'a')", vec![]),
             ("SELECT * FROM c WHERE c.id != 'a' AND c.id > 'b' AND c.a[0] = 1 AND c.id = c.x", vec![]),
             ("SELECT * FROM c WHERE c = 'a'", vec![]),
@@ -226,26 +375,59 @@ mod tests {
         let shown = |text: &str| -> Vec<String> {
             let query = parse(text, vec![("@p".to_owned(), json!(7))]).expect(text);
             let of = |condition: &Condition| {
-                let sign = match condition.bound {
-                    Bound::Equal => "=",
-                    Bound::AtMost => "<=",
-                    Bound::AtLeast => ">=",
-                };
-                format!("{} {sign} {}", condition.path.join("."), condition.value)
+                let ValuePlace { path, element } = &condition.place;
+                let inner = element
+                    .iter()
+                    .map(|path| format!("[]{}{}", if path.is_empty() { "" } else { "." }, path.join(".")));
+                let place = format!("{}{}", path.join("."), inner.collect::<String>());
+                match &condition.bound {
+                    Bound::OneOf(values) => format!("{place} = {}", json!(values)),
+                    Bound::AtMost(value) => format!("{place} <= {value}"),
+                    Bound::AtLeast(value) => format!("{place} >= {value}"),
+                    Bound::StartsWith(text) => format!("{place} like {text}%"),
+                }
             };
             query.conditions().iter().map(of).collect()
         };
-        assert_eq!(shown("SELECT * FROM c WHERE c.a > 1 AND 5 >= c.b.d AND c.e = @p"), ["a >= 1", "b.d <= 5", "e = 7"]);
-        assert_eq!(shown("SELECT * FROM c WHERE c.a BETWEEN 1 AND @p"), ["a >= 1", "a <= 7"]);
-        for text in [
-            "SELECT * FROM c WHERE c.a != 1",
-            "SELECT * FROM c WHERE c.a > c.b",
-            "SELECT * FROM c WHERE c.a > 1 OR c.b = 2",
-            "SELECT * FROM c WHERE c.a NOT BETWEEN 1 AND 2",
-            "SELECT * FROM c WHERE c.a[0] = 1",
-            "SELECT * FROM c WHERE 1 < c.a = true",
+        for (filter, expected) in [
+            ("c.a > 1 AND 5 >= c.b.d AND c.e = @p", vec!["a >= 1", "b.d <= 5", "e = [7]"]),
+            ("c.a BETWEEN 1 AND @p", vec!["a >= 1", "a <= 7"]),
+            ("c.a IN (1, 'x', @p)", vec!["a = [1,\"x\",7]"]),
+            ("c.a = 1 OR c.a = 2 OR c.a IN (3)", vec!["a = [1,2,3]"]),
+            ("(c.a = 1 AND c.b = 1) OR (c.b = 2 AND c.a = 2)", vec!["a = [1,2]"]),
+            ("c.a LIKE 'x[%]y%z' AND c.b LIKE 'q' AND c.d LIKE '%'", vec!["a like x%", "b = [\"q\"]", "d like %"]),
+            ("STARTSWITH(c.a, 'x') AND STARTSWITH(c.b, 'x', false)", vec!["a like x%", "b like x%"]),
+            ("ARRAY_CONTAINS(c.t, 'x') AND ARRAY_CONTAINS(c.u.v, @p)", vec!["t[] = [\"x\"]", "u.v[] = [7]"]),
+            ("ARRAY_CONTAINS(c.t, {n: 'x', m: {k: 1}}, true)", vec!["t[].n = [\"x\"]"]),
+            (
+                "EXISTS(SELECT VALUE t FROM t IN c.t WHERE t.n.m = 1 AND t.o > 2 AND c.k = 3)",
+                vec!["t[].n.m = [1]", "k = [3]"],
+            ),
         ] {
-            assert_eq!(shown(text), Vec::<String>::new(), "{text}");
+            assert_eq!(shown(&format!("SELECT * FROM c WHERE {filter}")), expected, "{filter}");
+        }
+        assert_eq!(shown("SELECT VALUE t FROM c JOIN t IN c.t WHERE t = 'x' AND c.a > 1"), ["t[] = [\"x\"]", "a >= 1"]);
+        assert_eq!(shown("SELECT VALUE t FROM t IN c.t WHERE t.n = 'x'"), ["t[].n = [\"x\"]"]);
+        assert_eq!(shown("SELECT VALUE u FROM c JOIN t IN c.t JOIN u IN t.u WHERE u = 1"), Vec::<String>::new());
+        for filter in [
+            "c.a != 1",
+            "c.a > c.b",
+            "c.a > 1 OR c.b = 2",
+            "c.a = 1 OR c.b = 2",
+            "c.a NOT BETWEEN 1 AND 2",
+            "c.a NOT IN (1, 2)",
+            "c.a IN (1, c.b)",
+            "c.a NOT LIKE 'x%'",
+            "c.a[0] = 1",
+            "1 < c.a = true",
+            "STARTSWITH(c.a, 'x', true)",
+            "STARTSWITH('x', c.a)",
+            "NOT ARRAY_CONTAINS(c.t, 'x')",
+            "NOT EXISTS(SELECT VALUE t FROM t IN c.t WHERE t = 1)",
+            "EXISTS(SELECT VALUE COUNT(1) FROM t IN c.t WHERE t = 1)",
+            "ARRAY(SELECT VALUE t FROM t IN c.t WHERE t = 1)",
+        ] {
+            assert_eq!(shown(&format!("SELECT * FROM c WHERE {filter}")), Vec::<String>::new(), "{filter}");
         }
         let order = |text: &str| parse(text, Vec::new()).expect(text).order_paths();
         assert_eq!(

@@ -51,6 +51,14 @@ impl Pattern {
         Pattern { elements }
     }
 
+    /// What every text that matches begins with, and whether that is all of it.
+    pub(super) fn beginning(&self) -> (String, bool) {
+        let literal = |element: &Element| if let Element::Literal(literal) = element { Some(*literal) } else { None };
+        let text: String = self.elements.iter().map_while(literal).collect();
+        let whole = self.elements.iter().all(|element| literal(element).is_some());
+        (text, whole)
+    }
+
     /// How much work a match of `text` can be.
     pub(super) fn work(&self, text: &str) -> usize {
         self.elements.len().saturating_mul(text.len())

@@ -41,7 +41,7 @@ use serde_json::Value;
 pub(crate) use collect::Flow;
 pub(crate) use computed::{ComputedProperty, computed_property};
 pub(crate) use error::QueryError;
-pub(crate) use hints::{Bound, KeyHints};
+pub(crate) use hints::{Bound, Condition, KeyHints, ValuePlace};
 pub(crate) use rewrite::Features;
 
 use collect::Gather;

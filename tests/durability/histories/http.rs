@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -56,6 +56,14 @@ impl Scene {
         let (history, late) = self.said.wait_timeout_while(history, PATIENCE, asked).expect("not poisoned");
         drop(history);
         assert!(!late.timed_out(), "nobody asks anything any more");
+    }
+
+    /// Waits until others have asked some more.
+    fn let_others_ask(&self) {
+        let history = self.history();
+        let enough = history.ops.len() + 25;
+        let few = |history: &mut History| history.ops.len() < enough && !self.over();
+        drop(self.said.wait_timeout_while(history, Duration::from_millis(100), few).expect("not poisoned"));
     }
 
     /// A connection to the server that is there, or the one that comes.
@@ -315,6 +323,7 @@ impl Client<'_> {
                     let lists = known.iter().filter(|(id, _)| id.starts_with(&all_of));
                     let seen = lists.map(|(id, version)| Seen { id: id.clone(), version: Some(version.clone()) });
                     self.told(Answer::Saw { seen: seen.collect(), all_of: Some(all_of) });
+                    self.scene.let_others_ask();
                 }
                 _ => panic!("{reply:?}"),
             }

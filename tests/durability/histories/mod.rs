@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use history::History;
 
+use crate::power::seed_of_run;
 use crate::random::Random;
 use crate::recorder::{self, Orders, memory_dir};
 
@@ -72,8 +73,7 @@ struct Tally {
 
 /// The first seed of a test, of its own and of the run.
 fn first_seed(own: u64) -> u64 {
-    let given = std::env::var("ETAGDB_SEED").ok().map_or(0, |seed| seed.parse().expect("a number"));
-    own ^ (given << 16)
+    own ^ (seed_of_run() << 16)
 }
 
 /// For how long a test may go on after its first round.

@@ -1,0 +1,259 @@
+//! A disk in memory: a log of writes, how much of it is synced, and the rows that follow from it. Owns what a failing
+//! call and a power cut leave of them. Stores find their disk by the path that they are opened at.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use shuttle::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+
+pub(crate) const FAMILIES: usize = 4;
+pub(crate) const FEED: usize = 2;
+
+/// The rows of all families. Shared with those who read them as they were.
+pub(crate) type Rows = [BTreeMap<Vec<u8>, Vec<u8>>; FAMILIES];
+
+#[derive(Clone)]
+pub(crate) enum Change {
+    Put(usize, Vec<u8>, Vec<u8>),
+    Delete(usize, Vec<u8>),
+    DeleteRange(usize, Vec<u8>, Vec<u8>),
+}
+
+/// How a write fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A sync fails, and no write is taken from then on. What was written may be on disk all the same.
+    Sync,
+    /// As that, of a write to the log; none of it is written.
+    Write,
+    /// No space; none of it is written. There is none until [`Disk::make_space`].
+    Full,
+}
+
+/// What a store is opened on. All clones are one disk.
+#[derive(Clone)]
+pub struct Disk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    state: Mutex<State>,
+    /// Held for the whole of a write, as RocksDB's leader holds its queue.
+    writing: shuttle::sync::Mutex<()>,
+    /// Loaded where others are to be able to come between.
+    between: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    rows: Arc<Rows>,
+    log: Vec<Vec<Change>>,
+    synced: usize,
+    sequence: u64,
+    /// Writes and syncs that began.
+    writes: u64,
+    syncs: u64,
+    fault: Option<(u64, Fault)>,
+    failing: Option<Fault>,
+    has_failed: bool,
+}
+
+// All threads of a schedule are one to the operating system.
+std::thread_local! {
+    static DISKS: RefCell<HashMap<PathBuf, Disk>> = RefCell::default();
+}
+
+impl Disk {
+    /// An empty disk, found by stores at `path` until [`remove`](Disk::remove).
+    pub fn new(path: &str) -> Disk {
+        Disk::holding(path, Vec::new())
+    }
+
+    fn holding(path: &str, log: Vec<Vec<Change>>) -> Disk {
+        let mut state = State::default();
+        for changes in log {
+            state.sequence += changes.len() as u64;
+            apply(Arc::make_mut(&mut state.rows), &changes);
+            state.log.push(changes);
+        }
+        state.synced = state.log.len();
+        let shared = Shared {
+            path: path.into(),
+            state: Mutex::new(state),
+            writing: shuttle::sync::Mutex::new(()),
+            between: AtomicU64::new(0),
+        };
+        let disk = Disk { shared: Arc::new(shared) };
+        DISKS.with_borrow_mut(|disks| disks.insert(path.into(), disk.clone()));
+        disk
+    }
+
+    pub(crate) fn at(path: &Path) -> Result<Disk> {
+        let disk = DISKS.with_borrow(|disks| disks.get(path).cloned());
+        disk.ok_or_else(|| Error::Invalid(format!("there is no disk at {}", path.display())))
+    }
+
+    /// Where stores find it.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Stores find it no more.
+    pub fn remove(&self) {
+        DISKS.with_borrow_mut(|disks| disks.remove(&self.shared.path));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Never held where others can come between.
+        self.shared.state.lock().expect("a panic ends the schedule")
+    }
+
+    fn let_others_come_between(&self) {
+        self.shared.between.load(Ordering::SeqCst);
+    }
+
+    /// Has the `nth` write, or sync, from now on fail, counting from 1.
+    pub fn fail(&self, nth: u64, fault: Fault) {
+        let mut state = self.state();
+        let begun = if fault == Fault::Sync { state.syncs } else { state.writes };
+        state.fault = Some((begun + nth, fault));
+    }
+
+    /// Ends [`Fault::Full`].
+    pub fn make_space(&self) {
+        let mut state = self.state();
+        state.failing = state.failing.filter(|&fault| fault != Fault::Full);
+    }
+
+    /// Whether writes fail now.
+    pub fn fails(&self) -> bool {
+        self.state().failing.is_some()
+    }
+
+    /// Whether a write has failed.
+    pub fn has_failed(&self) -> bool {
+        self.state().has_failed
+    }
+
+    /// The newest commit that a power cut now could not take back.
+    pub fn durable_commit(&self) -> u64 {
+        let state = self.state();
+        newest_commit(&state.log[..state.synced])
+    }
+
+    /// The disk after a power cut: all that is synced, and `more` of the writes that are not, as far as there are any.
+    pub fn after_power_cut(&self, path: &str, more: usize) -> Disk {
+        let state = self.state();
+        let left = state.log.len().min(state.synced + more);
+        Disk::holding(path, state.log[..left].to_vec())
+    }
+
+    /// How many writes are not synced.
+    pub fn unsynced(&self) -> usize {
+        let state = self.state();
+        state.log.len() - state.synced
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().log.is_empty()
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.state().sequence
+    }
+
+    /// The rows as they are now.
+    pub(crate) fn rows(&self) -> Arc<Rows> {
+        self.let_others_come_between();
+        Arc::clone(&self.state().rows)
+    }
+
+    /// Appends to the log, syncs it if told to, and applies the changes. Others can come between any two of these.
+    pub(crate) fn write(&self, changes: Vec<Change>, sync: bool) -> Result<()> {
+        let _turn = self.shared.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        {
+            let mut state = self.state();
+            state.takes_writes()?;
+            if !changes.is_empty() {
+                state.writes += 1;
+                let writes = state.writes;
+                state.fail_at(writes, &[Fault::Write, Fault::Full])?;
+                state.log.push(changes.clone());
+            }
+        }
+        self.let_others_come_between();
+        if sync {
+            self.sync()?;
+        }
+        let mut state = self.state();
+        state.sequence += changes.len() as u64;
+        apply(Arc::make_mut(&mut state.rows), &changes);
+        Ok(())
+    }
+
+    /// Syncs what was written before the call.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let end = {
+            let mut state = self.state();
+            state.syncs += 1;
+            state.log.len()
+        };
+        self.let_others_come_between();
+        {
+            let mut state = self.state();
+            state.takes_writes()?;
+            let syncs = state.syncs;
+            state.fail_at(syncs, &[Fault::Sync])?;
+            state.synced = state.synced.max(end);
+        }
+        self.let_others_come_between();
+        Ok(())
+    }
+}
+
+impl State {
+    fn takes_writes(&self) -> Result<()> {
+        self.failing.map_or(Ok(()), |fault| Err(failure(fault)))
+    }
+
+    fn fail_at(&mut self, count: u64, faults: &[Fault]) -> Result<()> {
+        let Some((nth, fault)) = self.fault.filter(|(_, fault)| faults.contains(fault)) else { return Ok(()) };
+        if count < nth {
+            return Ok(());
+        }
+        self.fault = None;
+        self.failing = Some(fault);
+        self.has_failed = true;
+        Err(failure(fault))
+    }
+}
+
+fn failure(fault: Fault) -> Error {
+    match fault {
+        Fault::Sync | Fault::Write => Error::io("the disk failed on purpose"),
+        Fault::Full => Error::DiskFull("no space, on purpose".into()),
+    }
+}
+
+fn apply(rows: &mut Rows, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Put(family, key, value) => drop(rows[*family].insert(key.clone(), value.clone())),
+            Change::Delete(family, key) => drop(rows[*family].remove(key)),
+            Change::DeleteRange(family, start, end) => rows[*family].retain(|key, _| !(start..end).contains(&key)),
+        }
+    }
+}
+
+fn newest_commit(log: &[Vec<Change>]) -> u64 {
+    let commits = log.iter().flatten().filter_map(|change| match change {
+        Change::Put(FEED, key, _) => key.as_slice().try_into().map(u64::from_be_bytes).ok(),
+        _ => None,
+    });
+    commits.max().unwrap_or(0)
+}

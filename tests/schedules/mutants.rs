@@ -1,0 +1,248 @@
+//! The tester is tested: bugs are planted in a copy of the engine's files, and the schedules of the copy must go red. The
+//! engine itself has neither hooks nor features for it. All bugs are in one copy, each behind a question that only the
+//! copy can ask, so that it is compiled once; a bug whose place is no longer found fails the run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// A bug: its name, the scenarios that should notice, and where it is.
+struct Bug {
+    name: &'static str,
+    scenarios: &'static [&'static str],
+    file: &'static str,
+    /// Found once in the file; `PLANTED` in what replaces it asks whether the bug is wanted.
+    sound: &'static str,
+    broken: &'static str,
+}
+
+const BUGS: [Bug; 22] = [
+    Bug {
+        name: "stripe-skipped",
+        scenarios: &["one-key"],
+        file: "stripes.rs",
+        sound: "indexes.into_iter().map(",
+        broken: "indexes.into_iter().filter(|_| !PLANTED).map(",
+    },
+    Bug {
+        name: "stripes-not-ascending",
+        scenarios: &["batches"],
+        file: "stripes.rs",
+        sound: "indexes.sort_unstable();",
+        broken: "if !PLANTED { indexes.sort_unstable(); }",
+    },
+    Bug {
+        name: "match-judged-as-present",
+        scenarios: &["one-key"],
+        file: "precondition.rs",
+        sound: "current == Some(etag),",
+        broken: "(current == Some(etag) || PLANTED && current.is_some()),",
+    },
+    Bug {
+        name: "absent-ignored",
+        scenarios: &["one-key"],
+        file: "precondition.rs",
+        sound: "Precondition::Absent => current.is_none(),",
+        broken: "Precondition::Absent => current.is_none() || PLANTED,",
+    },
+    Bug {
+        name: "loser-does-not-wait",
+        scenarios: &["one-key"],
+        file: "queue.rs",
+        sound: "        basis.seq > 0 &&",
+        broken: "        !PLANTED && basis.seq > 0 &&",
+    },
+    Bug {
+        name: "loser-waits-for-a-number",
+        scenarios: &["full-disk"],
+        file: "queue.rs",
+        sound: "|| self.queue.generation() != basis.generation)",
+        broken: "|| !PLANTED && self.queue.generation() != basis.generation)",
+    },
+    Bug {
+        name: "sequence-given-twice",
+        scenarios: &["one-key"],
+        file: "queue.rs",
+        sound: "state.last_assigned += commits;",
+        broken: "state.last_assigned += commits - u64::from(PLANTED);",
+    },
+    Bug {
+        name: "visible-before-sync",
+        scenarios: &["one-key"],
+        file: "commit.rs",
+        sound: "        let begun = Instant::now();",
+        broken: "        if PLANTED { self.publish(last); }\n        let begun = Instant::now();",
+    },
+    Bug {
+        name: "pending-taken-from-another",
+        scenarios: &["one-key"],
+        file: "pending.rs",
+        sound: "is_some_and(|head| head.seq == seq)",
+        broken: "is_some_and(|head| head.seq == seq || PLANTED)",
+    },
+    Bug {
+        name: "pending-not-left",
+        scenarios: &["one-key"],
+        file: "pending.rs",
+        sound: "        let replaced = shard.lock().insert(prefix, head);",
+        broken: "        if PLANTED { return; }\n        let replaced = shard.lock().insert(prefix, head);",
+    },
+    Bug {
+        name: "wake-up-lost",
+        scenarios: &["one-key"],
+        file: "queue.rs",
+        sound: "        self.called.notify_one();\n        if let Some(waker)",
+        broken: "        if !PLANTED { self.called.notify_one(); }\n        if let Some(waker)",
+    },
+    Bug {
+        name: "waker-not-called",
+        scenarios: &["futures"],
+        file: "queue.rs",
+        sound: "        if let Some(waker) = waker {",
+        broken: "        if let Some(waker) = waker.filter(|_| !PLANTED) {",
+    },
+    Bug {
+        name: "lead-not-passed-on",
+        scenarios: &["one-key"],
+        file: "queue.rs",
+        sound: "None => state.led = false,",
+        broken: "None => state.led = PLANTED,",
+    },
+    Bug {
+        name: "answers-swapped",
+        scenarios: &["transactions"],
+        file: "queue.rs",
+        sound: "deliver(lead.waiters.drain(..).zip(results).collect());",
+        broken: "let mut results = results;\n            if PLANTED { results.reverse(); }\n            deliver(lead.waiters.drain(..).zip(results).collect());",
+    },
+    Bug {
+        name: "failed-group-not-voided",
+        scenarios: &["full-disk"],
+        file: "queue.rs",
+        sound: "        let queue = &self.queue;\n        let (refused",
+        broken: "        if PLANTED { return; }\n        let queue = &self.queue;\n        let (refused",
+    },
+    Bug {
+        name: "heads-of-the-next-generation-dropped",
+        scenarios: &["full-disk"],
+        file: "queue.rs",
+        sound: "self.pending.begin(generation);",
+        broken: "self.pending.begin(if PLANTED { u64::MAX } else { generation });",
+    },
+    Bug {
+        name: "failed-write-forgotten",
+        scenarios: &["failed-sync"],
+        file: "health.rs",
+        sound: "let _ = self.no_writes.set((now_ms, because));",
+        broken: "if !PLANTED { let _ = self.no_writes.set((now_ms, because)); }",
+    },
+    Bug {
+        name: "reads-not-validated",
+        scenarios: &["transactions"],
+        file: "reads.rs",
+        sound: "        reads.check_expiry(place.time_ms)?;\n        // One that ends",
+        broken: "        if PLANTED { return Ok(()); }\n        reads.check_expiry(place.time_ms)?;\n        // One that ends",
+    },
+    Bug {
+        name: "feed-not-woken",
+        scenarios: &["feed"],
+        file: "visible.rs",
+        sound: "if self.waiting.load(Ordering::SeqCst) > 0 {",
+        broken: "if self.waiting.load(Ordering::SeqCst) > usize::from(PLANTED) {",
+    },
+    Bug {
+        name: "feed-skips",
+        scenarios: &["feed"],
+        file: "pages.rs",
+        sound: "let mut cursor = self.store.rocks.feed(position + 1, self.newest.get());",
+        broken: "let skipped = u64::from(PLANTED && position > 0);\n        let mut cursor = self.store.rocks.feed(position + 1 + skipped, self.newest.get());",
+    },
+    Bug {
+        name: "retention-drops-what-is-held",
+        scenarios: &["retention"],
+        file: "watermark.rs",
+        sound: "} else if needs.at.last() != Some(&id.seq.get()) {",
+        broken: "} else if !PLANTED && needs.at.last() != Some(&id.seq.get()) {",
+    },
+    Bug {
+        name: "tombstone-dropped-early",
+        scenarios: &["retention"],
+        file: "trim.rs",
+        sound: "if !plan.deferred.is_empty() {\n                        // What",
+        broken: "if !PLANTED && !plan.deferred.is_empty() {\n                        // What",
+    },
+];
+
+/// What the copy's questions are answered by.
+const PLANTED_FN: &str = r#"
+/// Whether the process was told to have this bug.
+pub(crate) fn planted(bug: &str) -> bool {
+    static BUG: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| std::env::var("ETAGDB_PLANTED").unwrap_or_default());
+    *BUG == bug
+}
+"#;
+
+fn main() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    let engine = copy_files(&here.join("../../engine/src"), &copy.join("engine/src"));
+    let package = copy_files(here, &copy.join("tests/schedules"));
+    for bug in &BUGS {
+        let path = engine.join(bug.file);
+        let text = fs::read_to_string(&path).expect("copied");
+        assert_eq!(text.matches(bug.sound).count(), 1, "{}: its place in {} is not there once", bug.name, bug.file);
+        let broken = bug.broken.replace("PLANTED", &format!("crate::planted({:?})", bug.name));
+        write(&path, &text.replace(bug.sound, &broken));
+    }
+    let lib = package.join("engine.rs");
+    let text = fs::read_to_string(&lib).expect("copied");
+    write(&lib, &(text + PLANTED_FN));
+
+    let run = |bug: &str, scenarios: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--release", "--locked", "--quiet", "--test", "schedules"]).current_dir(&package);
+        cargo.env("CARGO_TARGET_DIR", copy.join("target")).args(["--"]).args(scenarios);
+        cargo.env("ETAGDB_PLANTED", bug).env("ETAGDB_SCHEDULES_SECONDS", "20").env("ETAGDB_SCHEDULES_SEED", "0");
+        cargo.env_remove("ETAGDB_SCHEDULE").env("RUST_BACKTRACE", "0").stderr(Stdio::null());
+        let begun = Instant::now();
+        let output = cargo.output().expect("cargo runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned(), begun.elapsed())
+    };
+    // Also that it compiles.
+    let (green, told, time) = run("none", &["one-key"]);
+    assert!(green, "red without a bug: {told}");
+    println!("{:40} green, compiled and tried in {time:.1?}", "no bug");
+    let mut missed = Vec::new();
+    for bug in &BUGS {
+        let (green, told, time) = run(bug.name, bug.scenarios);
+        let red = told.lines().find(|line| line.starts_with("red after")).unwrap_or("not found");
+        println!("{:40} {red} ({time:.1?})", bug.name);
+        if green || red == "not found" {
+            missed.push(bug.name);
+        }
+    }
+    assert!(missed.is_empty(), "nobody noticed: {missed:?}");
+}
+
+/// Copies the sources below a folder, and leaves alone what is the same.
+fn copy_files(from: &Path, to: &Path) -> PathBuf {
+    fs::create_dir_all(to).expect("make");
+    for entry in fs::read_dir(from).expect("list") {
+        let path = entry.expect("listed").path();
+        let target = to.join(path.file_name().expect("named"));
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                copy_files(&path, &target);
+            }
+        } else {
+            fs::copy(&path, &target).expect("copy");
+        }
+    }
+    to.to_owned()
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("write");
+}

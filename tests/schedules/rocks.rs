@@ -1,0 +1,281 @@
+//! The engine's `rocks.rs` over a disk in memory. Owns rows, not documents; nothing of RocksDB is in it.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{self, Change, Disk, FEED};
+use crate::encoding::{self, VersionHeader};
+use crate::error::Result;
+use crate::options::Options;
+
+const META: usize = 0;
+const VERSIONS: usize = 1;
+const EXPIRY: usize = 3;
+
+pub(crate) struct Rocks {
+    disk: Disk,
+}
+
+#[derive(Default)]
+pub(crate) struct Rows {
+    changes: Vec<Change>,
+}
+
+impl Rows {
+    pub(crate) fn sequences(&self) -> u64 {
+        self.changes.len() as u64
+    }
+}
+
+/// What the engine compacts by; there is nothing to compact.
+pub(crate) struct RowCount {
+    pub(crate) rows: u64,
+    pub(crate) deletions: u64,
+}
+
+impl Rocks {
+    pub(crate) fn open(path: &Path, _: &Options, _: bool) -> Result<Rocks> {
+        Ok(Rocks { disk: Disk::at(path)? })
+    }
+
+    pub(crate) fn open_read_only(path: &Path, options: &Options) -> Result<Rocks> {
+        Rocks::open(path, options, false)
+    }
+
+    pub(crate) fn write(&self, rows: Rows, sync: bool) -> Result<()> {
+        self.disk.write(rows.changes, sync)
+    }
+
+    pub(crate) fn takes_writes(&self) -> bool {
+        self.write(Rows::default(), false).is_ok()
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.disk.sequence()
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.disk.sync()
+    }
+
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.disk.sync()
+    }
+
+    fn cursor(&self, family: usize, start: Vec<u8>, end: Option<Vec<u8>>) -> Cursor<'_> {
+        let mut cursor = Cursor { rows: self.disk.rows(), family, start, end, at: None, of: std::marker::PhantomData };
+        cursor.seek(&cursor.start.clone());
+        cursor
+    }
+
+    pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.disk.rows()[META].get(key).cloned())
+    }
+
+    pub(crate) fn meta_rows(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let rows = self.disk.rows();
+        let found = rows[META].range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    pub(crate) fn last_feed_row(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        Ok(self.disk.rows()[FEED].last_key_value().map(|(key, value)| (key.clone(), value.clone())))
+    }
+
+    fn feed_position(&self, seq: u64) -> Result<Option<encoding::FeedPosition>> {
+        let rows = self.disk.rows();
+        let row = rows[FEED].range(..=encoding::feed_key(seq).to_vec()).next_back();
+        row.map(|(key, value)| encoding::feed_position(key, value)).transpose()
+    }
+
+    pub(crate) fn end_of_batch(&self, seq: u64) -> Result<u64> {
+        Ok(self.feed_position(seq)?.map_or(seq, |position| position.end.max(seq)))
+    }
+
+    pub(crate) fn has_feed_row(&self, seq: u64) -> Result<bool> {
+        Ok(self.disk.rows()[FEED].contains_key(&encoding::feed_key(seq)[..]))
+    }
+
+    pub(crate) fn time_of(&self, seq: u64) -> Result<u64> {
+        Ok(self.feed_position(seq)?.map_or(0, |position| position.time_ms))
+    }
+
+    pub(crate) fn newest<T>(
+        &self,
+        document_prefix: &[u8],
+        at: u64,
+        look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        self.reader().newest(document_prefix, at, look)
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { rows: self.disk.rows(), of: std::marker::PhantomData }
+    }
+
+    pub(crate) fn version<T>(
+        &self,
+        document_prefix: &[u8],
+        seq: u64,
+        look: impl FnOnce(VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let mut key = document_prefix.to_vec();
+        encoding::push_seq(&mut key, seq);
+        let rows = self.disk.rows();
+        let Some(value) = rows[VERSIONS].get(&key) else { return Ok(None) };
+        let (header, body) = VersionHeader::decode(value)?;
+        Ok(Some(look(header, body)))
+    }
+
+    pub(crate) fn versions(&self, start: &[u8], end: Vec<u8>) -> Cursor<'_> {
+        self.cursor(VERSIONS, start.to_vec(), Some(end))
+    }
+
+    pub(crate) fn versions_from_start(&self) -> Cursor<'_> {
+        self.versions(b"", vec![0xff; 4])
+    }
+
+    pub(crate) fn versions_back(&self, start: Vec<u8>, end: Vec<u8>) -> Cursor<'_> {
+        let mut cursor = self.cursor(VERSIONS, start, Some(end.clone()));
+        cursor.at = cursor.last_before(Bound::Excluded(end));
+        cursor
+    }
+
+    pub(crate) fn expiry(&self, start: &[u8]) -> Cursor<'_> {
+        let mut cursor = self.cursor(EXPIRY, Vec::new(), None);
+        cursor.seek(start);
+        cursor
+    }
+
+    pub(crate) fn feed(&self, from: u64, to: u64) -> Cursor<'_> {
+        let end = to.checked_add(1).map(|end| encoding::feed_key(end).to_vec());
+        let mut cursor = self.cursor(FEED, Vec::new(), end);
+        cursor.seek(&encoding::feed_key(from));
+        cursor
+    }
+
+    pub(crate) fn feed_rows(&self) -> Cursor<'_> {
+        self.cursor(FEED, Vec::new(), None)
+    }
+
+    pub(crate) fn trimmed_families(&self) -> [&'static str; 2] {
+        ["versions", "feed"]
+    }
+
+    pub(crate) fn count_rows(&self, _: &'static str) -> Result<RowCount> {
+        Ok(RowCount { rows: 0, deletions: 0 })
+    }
+
+    pub(crate) fn compact(&self, _: &'static str, _: impl FnOnce() -> bool) {}
+
+    pub(crate) fn abandon_compaction(&self) {}
+
+    pub(crate) fn reclaim_versions(&self, _: &[u8], _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn put_meta(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
+        rows.changes.push(Change::Put(META, key.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn delete_meta(&self, rows: &mut Rows, key: &[u8]) {
+        rows.changes.push(Change::Delete(META, key.to_vec()));
+    }
+
+    pub(crate) fn put_version(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
+        rows.changes.push(Change::Put(VERSIONS, key.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {
+        rows.changes.push(Change::Delete(VERSIONS, key.to_vec()));
+    }
+
+    pub(crate) fn delete_versions(&self, rows: &mut Rows, start: &[u8], end: &[u8]) {
+        rows.changes.push(Change::DeleteRange(VERSIONS, start.to_vec(), end.to_vec()));
+    }
+
+    pub(crate) fn put_expiry(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
+        rows.changes.push(Change::Put(EXPIRY, key.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn delete_expiry(&self, rows: &mut Rows, key: &[u8]) {
+        rows.changes.push(Change::Delete(EXPIRY, key.to_vec()));
+    }
+
+    pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
+        rows.changes.push(Change::Put(FEED, key.to_vec(), value.to_vec()));
+    }
+
+    pub(crate) fn delete_feed(&self, rows: &mut Rows, key: &[u8]) {
+        rows.changes.push(Change::Delete(FEED, key.to_vec()));
+    }
+}
+
+/// Finds documents in the rows that were there when it was made.
+pub(crate) struct Reader<'a> {
+    rows: Arc<disk::Rows>,
+    of: std::marker::PhantomData<&'a Rocks>,
+}
+
+impl Reader<'_> {
+    pub(crate) fn newest<T>(
+        &mut self,
+        document_prefix: &[u8],
+        at: u64,
+        look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let mut key = document_prefix.to_vec();
+        encoding::push_seq(&mut key, at);
+        let Some((found, value)) = self.rows[VERSIONS].range(key..).next() else { return Ok(None) };
+        let (prefix, seq) = encoding::split_version_key(found)?;
+        if prefix != document_prefix {
+            return Ok(None);
+        }
+        let (header, body) = VersionHeader::decode(value)?;
+        Ok(Some(look(seq, header, body)))
+    }
+}
+
+/// A position among the rows of a family that were there when it was made.
+pub(crate) struct Cursor<'a> {
+    rows: Arc<disk::Rows>,
+    family: usize,
+    start: Vec<u8>,
+    end: Option<Vec<u8>>,
+    at: Option<Vec<u8>>,
+    of: std::marker::PhantomData<&'a Rocks>,
+}
+
+impl Cursor<'_> {
+    pub(crate) fn row(&self) -> Result<Option<(&[u8], &[u8])>> {
+        let row = self.at.as_ref().and_then(|at| self.rows[self.family].get_key_value(at));
+        Ok(row.map(|(key, value)| (&key[..], &value[..])))
+    }
+
+    fn first_after(&self, bound: Bound<Vec<u8>>) -> Option<Vec<u8>> {
+        let (key, _) = self.rows[self.family].range((bound, Bound::Unbounded)).next()?;
+        self.end.as_ref().is_none_or(|end| key < end).then(|| key.clone())
+    }
+
+    fn last_before(&self, bound: Bound<Vec<u8>>) -> Option<Vec<u8>> {
+        let (key, _) = self.rows[self.family].range((Bound::Unbounded, bound)).next_back()?;
+        (*key >= self.start).then(|| key.clone())
+    }
+
+    pub(crate) fn advance(&mut self) {
+        self.at = self.at.take().and_then(|at| self.first_after(Bound::Excluded(at)));
+    }
+
+    pub(crate) fn retreat(&mut self) {
+        self.at = self.at.take().and_then(|at| self.last_before(Bound::Excluded(at)));
+    }
+
+    pub(crate) fn seek(&mut self, key: &[u8]) {
+        self.at = self.first_after(Bound::Included(key.to_vec()));
+    }
+
+    pub(crate) fn seek_back(&mut self, key: &[u8]) {
+        self.at = self.last_before(Bound::Included(key.to_vec()));
+    }
+}
