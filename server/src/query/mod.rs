@@ -51,8 +51,11 @@ use hints::is_document;
 use plan::{Aggregate, AggregateKind, DOCUMENT, Expression, Plan};
 use tree::Select;
 
-/// How much a query may hold in memory unless its caller says otherwise: a result page is a few megabytes, a sort of
-/// everything in a large container is not for one request.
+/// How much a query may hold in memory unless its caller says otherwise. A sort holds no more than the results up to the
+/// end of the page that is asked for, so what meets this limit are groups and distinct values by the million, and pages
+/// far down an order that no index has. Sorting on disk instead would write the same runs again for each page, since
+/// nothing is kept between two of them, at a time when all there is to gain is an order that an index gives for nothing;
+/// so the query is refused, with what to do about it.
 const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
 /// The order of any two values as `ORDER BY` has it, undefined included.
