@@ -37,21 +37,29 @@ pub fn directory_bytes(path: &Path) -> u64 {
 pub struct Others {
     busy: u64,
     total: u64,
+    part: f64,
 }
+
+/// Fewer ticks than this say nothing.
+const TICKS_MIN: u64 = 20;
 
 impl Others {
     /// Begins now.
     pub fn from_now() -> Others {
         let (busy, total) = others_ticks();
-        Others { busy, total }
+        Others { busy, total, part: 0.0 }
     }
 
-    /// Their part of all processors, from 0 to 1. What the kernel does for this process counts here, too.
+    /// Their part of all processors, from 0 to 1; the same as before when hardly any time has passed. What the kernel
+    /// does for this process counts here, too.
     pub fn part(&mut self) -> f64 {
         let (busy, total) = others_ticks();
-        let part = busy.saturating_sub(self.busy) as f64 / total.saturating_sub(self.total).max(1) as f64;
-        (self.busy, self.total) = (busy, total);
-        part
+        let passed = total.saturating_sub(self.total);
+        if passed >= TICKS_MIN {
+            self.part = busy.saturating_sub(self.busy) as f64 / passed as f64;
+            (self.busy, self.total) = (busy, total);
+        }
+        self.part
     }
 }
 
@@ -111,7 +119,7 @@ mod tests {
     #[test]
     fn others_have_a_part() {
         let mut others = Others::from_now();
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(200));
         let part = others.part();
         assert!((0.0..=1.0).contains(&part), "{part}");
     }
