@@ -1,4 +1,4 @@
-//! Queries over a container of a store in this process, without a socket: what `etagdb query` reads.
+//! Queries over a container of a store in this process, without a socket: for programs.
 //!
 //! Owns the public type. A query passes through the same steps as one that comes by HTTP, but for the partition key
 //! ranges: nothing is left to a client to merge.

@@ -40,10 +40,11 @@ pub(crate) enum Operation {
     Changes,
     PartitionDelete,
     Explorer,
+    Checkpoint,
 }
 
 impl Operation {
-    const ALL: [(Operation, &'static str); 21] = [
+    const ALL: [(Operation, &'static str); 22] = [
         (Operation::Unknown, "unknown"),
         (Operation::Account, "account"),
         (Operation::Health, "health"),
@@ -65,6 +66,7 @@ impl Operation {
         (Operation::Changes, "changes"),
         (Operation::PartitionDelete, "partition_delete"),
         (Operation::Explorer, "explorer"),
+        (Operation::Checkpoint, "checkpoint"),
     ];
 
     /// What a request that was understood asks for.
@@ -74,6 +76,7 @@ impl Operation {
             Route::Health => return Operation::Health,
             Route::Metrics => return Operation::Metrics,
             Route::Explorer(_) => return Operation::Explorer,
+            Route::Checkpoint => return Operation::Checkpoint,
             Route::Databases | Route::Database(_) => return Operation::Databases,
             Route::Containers(_) => return Operation::Containers,
             Route::Offers | Route::Offer(_) => return Operation::Offers,

@@ -19,6 +19,8 @@ pub(crate) enum Route {
     Metrics,
     /// `/_explorer` and below
     Explorer(View),
+    /// `/_etagdb/checkpoint`
+    Checkpoint,
     /// `/dbs`
     Databases,
     /// `/dbs/{db}`
@@ -110,6 +112,7 @@ fn route(segments: &[&str]) -> Option<Route> {
         ["health"] => Route::Health,
         ["metrics"] => Route::Metrics,
         [explorer::PREFIX, ref rest @ ..] => Route::Explorer(View::parse(rest)?),
+        ["_etagdb", "checkpoint"] => Route::Checkpoint,
         ["offers"] => Route::Offers,
         ["offers", rid] => Route::Offer(rid.to_owned()),
         ["dbs"] => Route::Databases,

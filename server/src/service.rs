@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
 use crate::tls::Tls;
-use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, batch, changes, chaos, checkpoint, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -149,8 +149,8 @@ pub(crate) struct Service {
     by_address: bool,
     /// Whether conditions are those of RFC 9110.
     pub(crate) strict: bool,
-    /// Whether `/metrics` is answered without a signature.
-    open_metrics: bool,
+    /// Whether it listens on loopback: `/metrics` is answered without a signature then, and checkpoints are made.
+    is_local: bool,
     pub(crate) metrics: Metrics,
     /// The items that refused operations were about.
     pub(crate) hot: HotKeys,
@@ -163,7 +163,7 @@ impl Service {
         let catalog = Catalog::open(&store)?;
         let idempotency = Idempotency::open(&store, unix_ms())?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let open_metrics = config.listen.ip().is_loopback();
+        let is_local = config.listen.ip().is_loopback();
         let strict = config.strict;
         let by_address = config.listen.is_ipv4() && matches!(config.tls, None | Some(Tls::SelfSigned { .. }));
         Ok(Service {
@@ -174,7 +174,7 @@ impl Service {
             scheme,
             by_address,
             strict,
-            open_metrics,
+            is_local,
             metrics: Metrics::new(),
             hot: HotKeys::default(),
             is_key_known: config.has_known_key(),
@@ -190,7 +190,7 @@ impl Service {
         let target = routes::parse(parts.uri.path(), parts.uri.query())?;
         let open = match &target.route {
             Route::Health => true,
-            Route::Metrics => self.open_metrics,
+            Route::Metrics => self.is_local,
             Route::Explorer(view) => view.is_public(),
             _ => false,
         };
@@ -293,6 +293,7 @@ impl Service {
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Explorer(view) => explorer::answer(self, view, parts, body),
+            Route::Checkpoint => checkpoint::answer(&self.store, self.is_local, parts, body),
             Route::Databases => self.databases(method, headers, body),
             Route::Database(name) => self.database(method, name),
             Route::Containers(database) => self.containers(method, database, headers, body),

@@ -3,24 +3,39 @@
 //! Exit codes are 0 for done, 1 for failed and 2 for a command that cannot be carried out as it was given.
 
 mod acknowledgements;
+mod bench;
+mod copies;
 mod destination;
+mod difference;
 mod document;
+mod export;
+mod gauge;
+mod get;
+mod history;
 mod import;
+mod item;
 mod journal;
 mod local;
+mod moment;
 mod pipeline;
+mod place;
 mod progress;
 mod query;
-mod query_remote;
 mod reader;
 mod remote;
 mod serve;
+mod shell;
 mod signals;
 mod source;
+mod stats;
+mod style;
+mod text;
 mod verify;
+mod why;
 mod window;
 
 use std::env::{self, VarError};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,7 +54,11 @@ Examples:
     etagdb query --data etagdb-data --database shop --container products \\
         \"SELECT c.category, COUNT(1) AS products FROM c GROUP BY c.category\"
 
-`etagdb COMMAND --help` says more about one command.";
+  See what happened to a document, and what is different from the version you have:
+    etagdb history --data etagdb-data --database shop --container products p1
+    etagdb why --data etagdb-data --database shop --container products p1 ETAG
+
+Exits with 0 if it was done, 1 if it failed, 2 if it cannot be done as it was asked for. `etagdb COMMAND --help` says more about one command.";
 
 /// A durable document store with etags that are right, speaking the Cosmos DB protocol.
 #[derive(Debug, Parser)]
@@ -53,8 +72,18 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Import(Box<import::Args>),
+    Export(export::Args),
     Query(query::Args),
+    Get(get::Args),
+    History(history::Args),
+    Why(why::Args),
+    Checkpoint(copies::CheckpointArgs),
+    Restore(copies::RestoreArgs),
     Verify(verify::Args),
+    Stats(stats::Args),
+    Bench(bench::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// Why a command did not do what it was asked to; one line for the user.
@@ -64,6 +93,12 @@ enum Failure {
     Usage(String),
     /// The command was right, and failed.
     Failed(String),
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Failure {
+        Failure::Failed(message.to_owned())
+    }
 }
 
 impl From<String> for Failure {
@@ -78,7 +113,17 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => ("serve", serve::run(args)),
         Command::Import(args) => ("import", import::run(&args)),
         Command::Query(args) => ("query", query::run(&args)),
+        Command::Export(args) => ("export", export::run(&args)),
+        Command::Get(args) => ("get", get::run(&args)),
+        Command::History(args) => ("history", history::run(&args)),
+        Command::Why(args) => ("why", why::run(&args)),
+        Command::Checkpoint(args) => ("checkpoint", copies::checkpoint(&args)),
+        Command::Restore(args) => ("restore", copies::restore(&args)),
         Command::Verify(args) => ("verify", verify::run(&args)),
+        Command::Stats(args) => ("stats", stats::run(&args)),
+        Command::Bench(args) => ("bench", bench::run(&args)),
+        Command::Completions(args) => ("completions", shell::completions(&args)),
+        Command::Man(args) => ("man", shell::man(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,6 +135,16 @@ pub(crate) fn run() -> ExitCode {
             eprintln!("etagdb: {} (`etagdb {name} --help` shows examples)", one_line(&message));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Prints lines on standard output. Whoever stopped reading has seen enough.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot print: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

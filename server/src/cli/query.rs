@@ -1,19 +1,11 @@
 //! `etagdb query`: its flags, and how results are printed.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::ArgGroup;
-use etagdb::Options;
-use etagdb_server::{LocalReader, Signer};
-use reqwest::Url;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::local::explain;
-use super::query_remote::{Question, RemotePages};
-use super::remote::{self, Server};
-use super::{Failure, account_key, store_failure};
+use super::Failure;
+use super::place::{ContainerArgs, as_of};
 
 /// A cell of a table shows no more characters than this.
 const CELL_CHARACTERS_MAX: usize = 48;
@@ -38,26 +30,10 @@ Examples:
 
 /// Run a query over a container.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("source").required(true).args(["data", "url"]))]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Directory of the store, which no server may have open.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Address of a running server, such as http://127.0.0.1:8081.
-    #[arg(long, value_name = "URL", value_parser = remote::parse_url)]
-    url: Option<Url>,
-    /// Account key of the server in base64, or the environment variable ETAGDB_KEY; without one the emulator's.
-    #[arg(long, value_name = "BASE64", conflicts_with = "data")]
-    key: Option<String>,
-    /// Trust only this authority, a certificate in PEM: for `serve --tls self-signed` the file that its ready line names.
-    #[arg(long, value_name = "FILE", conflicts_with = "data")]
-    ca: Option<PathBuf>,
-    /// Name of the database.
-    #[arg(long, value_name = "NAME")]
-    database: String,
-    /// Name of the container.
-    #[arg(long, value_name = "NAME")]
-    container: String,
+    #[command(flatten)]
+    of: ContainerArgs,
     /// A parameter and its value in JSON, such as `@min=3`; may be given several times.
     #[arg(long = "param", value_name = "@NAME=JSON")]
     parameters: Vec<String>,
@@ -75,27 +51,13 @@ pub(super) struct Args {
 /// Runs the query and prints its results.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let parameters = args.parameters.iter().map(|given| parameter(given)).collect::<Result<Vec<_>, _>>()?;
-    let question = Question { text: &args.text, parameters: &parameters, at: args.at.as_deref() };
-    match (&args.data, &args.url) {
-        (Some(data), _) => {
-            let store = Options::default().create_if_missing(false).open(data).map_err(|error| {
-                store_failure(data, &error, "if that is a server, ask it with --url; or else stop it first")
-            })?;
-            let failed = |error| Failure::Failed(explain(&error));
-            let reader = LocalReader::open(store, &args.database, &args.container).map_err(failed)?;
-            let pages = reader.query(question.text, question.parameters, question.at).map_err(failed)?;
-            print(args, pages.map(|page| page.map_err(failed)))
-        }
-        (None, Some(url)) => {
-            let key = account_key(args.key.clone())?;
-            let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-            let authority = args.ca.as_deref().map(remote::authority).transpose()?;
-            let server = Server { url: url.clone(), signer, authority, retry_for: Duration::ZERO };
-            let pages = RemotePages::begin(server, &args.database, &args.container, question)?;
-            print(args, pages.map(|page| page.map_err(Failure::Failed)))
-        }
-        (None, None) => Err(Failure::Usage("--data or --url is missing".into())),
-    }
+    let parameters: Vec<Value> =
+        parameters.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    let question = json!({ "query": args.text, "parameters": parameters });
+    let at = args.at.as_deref().map(as_of);
+    let place = args.of.place.open()?;
+    let pages = place.query(&args.of, &question, at.as_deref())?;
+    print(args, pages)
 }
 
 fn print(args: &Args, pages: impl Iterator<Item = Result<Vec<Value>, Failure>>) -> Result<(), Failure> {

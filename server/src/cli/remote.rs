@@ -120,6 +120,17 @@ impl Server {
             .header("accept", "application/json")
     }
 
+    /// A signed request for a path made of `segments`, not percent-encoded.
+    pub(super) fn request_for(&self, client: &Client, method: Method, segments: &[&str]) -> RequestBuilder {
+        // A path that ends with a type signs that type and what is before it, any other one its last type and all of it.
+        let (kind, link) = match segments {
+            [parent @ .., kind] if segments.len() % 2 == 1 => (*kind, parent),
+            [.., kind, _] => (*kind, segments),
+            _ => ("", segments),
+        };
+        self.request(client, method, join(&self.url, &path(segments)), (kind, &link.join("/")))
+    }
+
     /// The address of the items of a container, and the link that requests to it are signed with.
     pub(super) fn items(&self, database: &str, container: &str) -> (Url, String) {
         let path = format!("dbs/{}/colls/{}/docs", segment(database), segment(container));
@@ -331,7 +342,7 @@ pub(super) fn unanswered(error: &reqwest::Error) -> Refusal {
 }
 
 /// Reads the first line of the `message` of an error's body.
-fn message_of(body: &[u8]) -> String {
+pub(super) fn message_of(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Body {
         message: String,
@@ -340,6 +351,11 @@ fn message_of(body: &[u8]) -> String {
         Ok(body) => body.message.lines().next().unwrap_or_default().to_owned(),
         Err(_) => "no message".to_owned(),
     }
+}
+
+/// The path made of segments that are not percent-encoded yet.
+pub(super) fn path(segments: &[&str]) -> String {
+    segments.iter().map(|name| format!("/{}", segment(name))).collect()
 }
 
 fn segment(name: &str) -> String {

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 /// Runs `first` on the first signal, and ends the process with code 1 on the second.
@@ -30,6 +32,16 @@ pub(super) fn first_signal(runtime: &Handle) -> io::Result<oneshot::Receiver<&'s
         let _ = sender.send(name);
     })?;
     Ok(receiver)
+}
+
+/// Catches the first signal for a command that looks now and then whether to stop. The runtime has to be kept.
+pub(super) fn stop_flag() -> Result<(Runtime, Arc<AtomicBool>), String> {
+    let failed = |error: io::Error| format!("cannot catch signals: {error}");
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stopped);
+    on_signal(runtime.handle(), move |_| flag.store(true, Ordering::Relaxed)).map_err(failed)?;
+    Ok((runtime, stopped))
 }
 
 #[cfg(unix)]

@@ -21,7 +21,7 @@ use crate::query_route;
 use crate::routes::ContainerPath;
 use crate::service::{Reply, Service};
 use crate::status::ApiError;
-pub(crate) use guard::check_name;
+pub(crate) use guard::{check_name, check_site};
 pub(crate) use hot::HotKeys;
 
 /// The segment that all paths here begin with.
