@@ -4,12 +4,14 @@
 CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
+PEERS ?=
+SCALING ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench bench-peers scaling soak fuzz powercut
 
 help: ## say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 serve: build ## build the server and start it on ./etagdb-data (SERVE="--listen ..." passes other flags)
 	@exec $(target)/release/etagdb serve $(SERVE)
@@ -55,6 +57,19 @@ fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=6
 
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
+
+# The other engines stay out of the workspace, and link the RocksDB that the workspace compiled: it is the same one.
+peers = $(abspath $(target))/peers
+librocksdb = $$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
+  sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p')
+
+bench-peers: build ## other embedded stores beside etagdb, half an hour (PEERS="--seconds 1 --engines redb,sled" does less)
+	ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$(librocksdb) \
+	  $(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(peers)
+	$(peers)/release/peers --dir $(peers) $(PEERS)
+
+scaling: tools ## how throughput grows with threads, sizes, documents and versions, four minutes (SCALING="--only threads")
+	$(CARGO) bench --locked --workspace --bench scaling -- --dir $(abspath $(target)) $(SCALING)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
