@@ -58,13 +58,14 @@ fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=6
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
 
-# The other engines stay out of the workspace, and link the RocksDB that the workspace compiled: it is the same one.
+# The other engines stay out of the workspace, and link the RocksDB that the workspace compiled: it is the same one. Where
+# it lies is asked before the variables are set, which would make the workspace compile it again.
 peers = $(abspath $(target))/peers
-librocksdb = $$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
-  sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p')
 
-bench-peers: build ## other embedded stores beside etagdb, half an hour (PEERS="--seconds 1 --engines redb,sled" does less)
-	ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$(librocksdb) \
+bench-peers: build ## other embedded stores beside etagdb, a quarter of an hour (PEERS="--engines redb,sled" does less)
+	@librocksdb=$$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
+	    sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p'); \
+	  ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$$librocksdb \
 	  $(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(peers)
 	$(peers)/release/peers --dir $(peers) $(PEERS)
 

@@ -45,7 +45,8 @@ struct Point {
     threads: Option<u64>,
     bytes: usize,
     documents: u64,
-    versions: u32,
+    /// How many versions of each document there are and are kept; as many as the defaults keep, if nothing is said.
+    versions: Option<u32>,
 }
 
 /// Points that differ in one thing.
@@ -56,7 +57,7 @@ struct Sweep {
 }
 
 /// What does not vary in a sweep.
-const THREADS: &str = "get and Buffered by 4 threads, scan by 1, Sync by 16";
+const THREADS: &str = "Get and Buffered by 4 threads, scan by 1, Sync by 16";
 const BYTES: usize = 1024;
 const DOCUMENTS: u64 = 20_000;
 /// Fewer, so that a hundred versions of each are made in seconds.
@@ -69,7 +70,7 @@ fn sweeps(documents_max: u64) -> [Sweep; 4] {
         threads: None,
         bytes: BYTES,
         documents: DOCUMENTS,
-        versions: 1,
+        versions: None,
     };
     let threads = [1, 2, 4, 8, 16, 32, 64].map(|threads| Point { threads: Some(threads), ..point(threads) });
     let bytes = [64, 256, 1024, 4096, 16_384, 65_536].map(|bytes: u64| Point {
@@ -81,15 +82,22 @@ fn sweeps(documents_max: u64) -> [Sweep; 4] {
     });
     let documents = (4..=9).map(|power| 10u64.pow(power)).filter(|documents| *documents <= documents_max);
     let documents = documents.map(|documents| Point { documents, ..point(documents) });
-    let versions =
-        [1, 3, 10, 30, 100].map(|versions| Point { versions, documents: VERSIONED, ..point(u64::from(versions)) });
+    let versions = [1, 3, 10, 30, 100].map(|versions| Point {
+        versions: Some(versions),
+        documents: VERSIONED,
+        ..point(u64::from(versions))
+    });
     [
         Sweep {
             name: "threads",
             title: format!("Threads ({DOCUMENTS} documents of {BYTES} B)"),
             points: threads.into(),
         },
-        Sweep { name: "bytes", title: format!("Bytes of a document ({DOCUMENTS} or 256 MiB)"), points: bytes.into() },
+        Sweep {
+            name: "bytes",
+            title: format!("Bytes of a document ({DOCUMENTS}, or 256 MiB of them)"),
+            points: bytes.into(),
+        },
         Sweep { name: "documents", title: format!("Documents of {BYTES} B"), points: documents.collect() },
         Sweep {
             name: "versions",
@@ -147,10 +155,10 @@ fn main() -> ExitCode {
 
 fn run(settings: &Settings) -> Result<()> {
     let note = format!(
-        "Thousands of operations a second; {THREADS}, where nothing else is said. Medians of {} rounds of {} s.",
+        "{THREADS}, unless the number of threads is what varies; medians of {} rounds of {} s",
         settings.rounds, settings.seconds
     );
-    let mut text = format!("{note}\n");
+    let mut text = format!("Thousands of operations a second. {note}.\n");
     let mut panels = Vec::new();
     for sweep in sweeps(settings.documents_max) {
         if settings.only.as_ref().is_some_and(|only| only != sweep.name) {
@@ -184,7 +192,10 @@ fn run(settings: &Settings) -> Result<()> {
         let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         fs::create_dir_all(&results)?;
         fs::write(results.join("scaling.md"), text)?;
-        fs::write(results.join("scaling.svg"), picture::lines("How throughput scales", &note, &panels))?;
+        fs::write(
+            results.join("scaling.svg"),
+            picture::lines("How throughput scales", &format!("Operations a second; {note}"), &panels),
+        )?;
     }
     Ok(())
 }
@@ -218,11 +229,14 @@ fn measure(point: &Point, settings: &Settings) -> Result<Vec<f64>> {
     Ok(figures)
 }
 
-/// Every document in as many versions as the point asks for, and no more kept while it is measured.
+/// Every document in as many versions as the point asks for, and no more kept while it is measured: what is written
+/// then drops what it pushes out.
 fn load(store: &Store, point: &Point) -> Result<()> {
     let documents = store.collection("documents")?;
-    documents.set_retention(Retention::age(Duration::ZERO).versions(point.versions - 1))?;
-    for version in 0..u64::from(point.versions) {
+    if let Some(versions) = point.versions {
+        documents.set_retention(Retention::age(Duration::ZERO).versions(versions - 1))?;
+    }
+    for version in 0..u64::from(point.versions.unwrap_or(1)) {
         let all = (0..point.documents).map(|id| (key(id), body(point.bytes, version * point.documents + id + 1)));
         documents.bulk_load(all, Precondition::Any)?;
     }

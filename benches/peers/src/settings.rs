@@ -8,13 +8,14 @@ use crate::engines::{PEERS, Peer};
 
 const HELP: &str = "etagdb beside other embedded stores
 
-  --seconds S      how long each column is measured (1.5)
+  --seconds S      how long each column is measured (0.8)
   --rounds R       how often; the table shows medians (3)
   --documents N    how many documents there are (200000)
   --bytes B        how large each is (1024)
   --engines A,B    only engines whose name contains one of these, in any case; the results of the others are kept
                    if they were measured with the same settings
   --only TEXT      only columns whose name contains this; nothing is written to the results
+  --redraw         measure nothing: tables and chart from what a run with the same settings has kept
   --results DIR    where peers.json, peers.md and peers.svg are written (benches/results)
   --dir DIR        where the stores are made and removed again: a file system on a disk (the temporary directory)";
 
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) bytes: usize,
     pub(crate) engines: Vec<String>,
     pub(crate) only: Option<String>,
+    pub(crate) redraw: bool,
     pub(crate) results: PathBuf,
     pub(crate) dir: PathBuf,
 }
@@ -34,12 +36,13 @@ impl Settings {
     /// `None` after `--help`.
     pub(crate) fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Option<Settings>> {
         let mut settings = Settings {
-            seconds: 1.5,
+            seconds: 0.8,
             rounds: 3,
             documents: 200_000,
             bytes: 1024,
             engines: Vec::new(),
             only: None,
+            redraw: false,
             results: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../results")),
             dir: std::env::temp_dir(),
         };
@@ -47,6 +50,10 @@ impl Settings {
             if flag == "--help" {
                 println!("{HELP}");
                 return Ok(None);
+            }
+            if flag == "--redraw" {
+                settings.redraw = true;
+                continue;
             }
             let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
             let number = || value.parse::<u64>().map_err(|_| format!("{flag} needs a whole number, not {value:?}"));
@@ -70,17 +77,18 @@ impl Settings {
         if !(0.01..=3600.0).contains(&settings.seconds) {
             return Err("--seconds must be from 0.01 to 3600".into());
         }
-        if settings.peers().is_empty() {
+        if settings.peers().is_empty() && !settings.redraw {
             let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
             return Err(format!("no engine has such a name; there are: {}", names.join(", ")).into());
         }
         Ok(Some(settings))
     }
 
+    /// The engines to measure.
     pub(crate) fn peers(&self) -> Vec<&'static Peer> {
         let wanted = |peer: &&Peer| {
             let name = peer.name.to_lowercase();
-            self.engines.is_empty() || self.engines.iter().any(|part| name.contains(part))
+            !self.redraw && (self.engines.is_empty() || self.engines.iter().any(|part| name.contains(part)))
         };
         PEERS.iter().filter(wanted).collect()
     }
