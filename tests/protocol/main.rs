@@ -3,12 +3,14 @@
 mod addressing;
 mod bad_input;
 mod batches;
+mod binary;
 mod catalog;
 mod change_feed;
 mod chaos;
 mod conditions;
 mod conflicts;
 mod conformance;
+mod explorer;
 mod feeds;
 mod fuzz;
 mod hostile;
