@@ -61,7 +61,7 @@ const THREADS: &str = "Get and Buffered by 4 threads, scan by 1, Sync by 16";
 const BYTES: usize = 1024;
 const DOCUMENTS: u64 = 20_000;
 /// Fewer, so that a hundred versions of each are made in seconds.
-const VERSIONED: u64 = 5_000;
+const VERSIONED: u64 = 2_000;
 
 fn sweeps(documents_max: u64) -> [Sweep; 4] {
     let point = |place: u64| Point {
