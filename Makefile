@@ -4,10 +4,14 @@
 CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
+PEERS ?=
+SCALING ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots latency instructions memory \ schedules schedules-once mutants
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance
+.PHONY: bench bench-peers scaling latency instructions memory
+.PHONY: soak fuzz powercut histories schedules schedules-once mutants explorer-screenshots
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -72,6 +76,20 @@ instructions: tools ## instructions of a read and a write against benches/instru
 
 memory: tools ## memory and disk under load for SECONDS=600
 	$(CARGO) bench --locked --workspace --bench throughput -- --only "under load" --soak $(or $(SECONDS),600)
+
+# The other engines stay out of the workspace, and link the RocksDB that the workspace compiled: it is the same one. Where
+# it lies is asked before the variables are set, which would make the workspace compile it again.
+peers = $(abspath $(target))/peers
+
+bench-peers: build ## other embedded stores beside etagdb, a quarter of an hour (PEERS="--engines redb,sled" does less)
+	@librocksdb=$$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
+	    sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p'); \
+	  ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$$librocksdb \
+	  $(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(peers)
+	$(peers)/release/peers --dir $(peers) $(PEERS)
+
+scaling: tools ## how throughput grows with threads, sizes, documents and versions, four minutes (SCALING="--only threads")
+	$(CARGO) bench --locked --workspace --bench scaling -- --dir $(abspath $(target)) $(SCALING)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
