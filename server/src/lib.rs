@@ -57,14 +57,17 @@ mod query_route;
 mod query_run;
 mod rid;
 mod routes;
+mod run;
 mod service;
 mod signer;
 mod status;
 mod strict;
+mod threads;
 mod tls;
 mod ttl;
 mod unique;
 mod wire;
+mod writes;
 
 pub use crate::http::Server;
 pub use chaos::{Chaos, ParseChaosError};

@@ -3,6 +3,7 @@
 //! Owns the dispatch by route and method, and [`Reply`]. It is plain blocking code: the listener calls it on a thread
 //! that may wait for the disk. What an operation does is in the module of its resource.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -17,12 +18,12 @@ use crate::catalog::{Catalog, Container};
 use crate::chaos::Fault;
 use crate::config::{Config, ServeError};
 use crate::headers::{self, Headers, Throughput};
-use crate::idempotency::{self, Idempotency};
+use crate::idempotency::{self, Guard, Idempotency};
 use crate::metrics::Metrics;
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
 use crate::tls::Tls;
-use crate::{as_of, batch, changes, chaos, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, changes, chaos, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: &str = "2020-07-15";
@@ -83,7 +84,7 @@ impl Reply {
     }
 
     /// Says which partition key range has been seen up to which commit: the one that the request was about, or all.
-    fn placed(self, container: &Container, number: Option<usize>) -> Reply {
+    pub(crate) fn placed(self, container: &Container, number: Option<usize>) -> Reply {
         let Some(seen) = self.seen else { return self };
         match number {
             Some(number) => self
@@ -135,12 +136,20 @@ impl From<ApiError> for Reply {
     }
 }
 
+/// A request, whole.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) route: Route,
+    pub(crate) parts: Parts,
+    pub(crate) body: Bytes,
+}
+
 /// The server without its socket.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
-    idempotency: Idempotency,
+    idempotency: Arc<Idempotency>,
     key: MasterKey,
     /// How clients reach this server: `http` or `https`.
     scheme: &'static str,
@@ -156,7 +165,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn open(store: Store, key: MasterKey, config: &Config) -> Result<Service, ServeError> {
         let catalog = Catalog::open(&store)?;
-        let idempotency = Idempotency::open(&store, unix_ms())?;
+        let idempotency = Arc::new(Idempotency::open(&store, unix_ms())?);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let open_metrics = config.listen.ip().is_loopback();
         let strict = config.strict;
@@ -206,14 +215,16 @@ impl Service {
         self.finish(parts, error.into())
     }
 
-    /// Answers a request.
-    pub(crate) fn execute(&self, route: &Route, parts: &Parts, body: &Bytes) -> Reply {
+    /// Answers a request that is no write of items.
+    pub(crate) fn execute(&self, request: &Request) -> Reply {
+        let Request { route, parts, body } = request;
         let reply = self.dispatch(route, parts, body).unwrap_or_else(Reply::from);
         self.finish(parts, reply)
     }
 
     /// Answers the read of an item that is in memory, without waiting for anything. `None` for every other request.
-    pub(crate) fn execute_in_memory(&self, route: &Route, parts: &Parts) -> Option<Reply> {
+    pub(crate) fn execute_in_memory(&self, request: &Request) -> Option<Reply> {
+        let Request { route, parts, .. } = request;
         let Route::Container(path, Part::Item(id)) = route else { return None };
         if parts.method != Method::GET {
             return None;
@@ -226,8 +237,30 @@ impl Service {
         Some(self.finish(parts, reply))
     }
 
+    /// The container that a route names, if it is the one that the client means.
+    pub(crate) fn container_of(&self, route: &Route, headers: Headers<'_>) -> Result<Arc<Container>, ApiError> {
+        let Route::Container(path, _) = route else {
+            return Err(ApiError::new(Kind::InternalServerError, "something else was taken for a container"));
+        };
+        let container = self.catalog.container(path)?;
+        headers.check_container(container.rid)?;
+        Ok(container)
+    }
+
+    /// What makes a write happen once, if its request names itself.
+    pub(crate) fn guard(
+        &self,
+        container: &Container,
+        method: &Method,
+        part: &Part,
+        headers: Headers<'_>,
+        body: &[u8],
+    ) -> Result<Option<Guard>, ApiError> {
+        self.idempotency.guard(container, method, part, headers, body, unix_ms())
+    }
+
     /// Adds what every answer carries.
-    fn finish(&self, parts: &Parts, mut reply: Reply) -> Reply {
+    pub(crate) fn finish(&self, parts: &Parts, mut reply: Reply) -> Reply {
         if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             reply = reply.minimal(true);
         }
@@ -376,7 +409,7 @@ impl Service {
     fn part(
         &self,
         method: &Method,
-        container: &Container,
+        container: &Arc<Container>,
         part: &Part,
         headers: Headers<'_>,
         body: &Bytes,
@@ -390,17 +423,9 @@ impl Service {
             as_of::refuse(headers, "writes, change feeds and lists")?;
         }
         let writes = *method != Method::GET && !headers.is_query() && !headers.is_query_plan();
-        let guard = match part {
-            Part::Items | Part::Item(_) if writes => {
-                self.idempotency.guard(container, method, part, headers, body, unix_ms())?
-            }
-            _ if writes => {
-                idempotency::refuse(headers)?;
-                None
-            }
-            _ => None,
-        };
-        let guard = guard.as_ref();
+        if writes {
+            idempotency::refuse(headers)?;
+        }
         match part {
             Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
             Part::Items => match *method {
@@ -409,15 +434,11 @@ impl Service {
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
                 Method::POST if headers.is_query_plan() => query_route::plan(container, headers, body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
-                Method::POST if headers.is_batch() => batch::run(self, container, headers, body, guard),
-                Method::POST => items::create(self, container, headers, body, guard),
+                // What else is posted are items, and they went another way.
                 _ => Err(headers::wrong_method(method, "GET, POST")),
             },
             Part::Item(id) => match *method {
                 Method::GET => items::read(self, container, id, headers),
-                Method::PUT => items::replace(self, container, id, headers, body, guard),
-                Method::PATCH => items::patch(self, container, id, headers, body, guard),
-                Method::DELETE => items::delete(self, container, id, headers, guard),
                 _ => Err(headers::wrong_method(method, "GET, PUT, PATCH, DELETE")),
             },
             Part::Ranges => match *method {
@@ -445,7 +466,7 @@ impl Service {
 
     /// Completes an error of an operation inside a container: clients read their session from refusals too. The store's
     /// complaint about a dropped collection becomes what it means, a container that was deleted meanwhile.
-    fn about_container(
+    pub(crate) fn about_container(
         &self,
         container: &Container,
         headers: Headers<'_>,
