@@ -6,10 +6,10 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench bench-http soak fuzz powercut
 
 help: ## say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 serve: build ## build the server and start it on ./etagdb-data (SERVE="--listen ..." passes other flags)
 	@exec $(target)/release/etagdb serve $(SERVE)
@@ -55,6 +55,10 @@ fuzz: tools ## new inputs for everything that reads what clients send, SECONDS=6
 
 bench: tools ## throughput beside raw RocksDB (BENCH="--seconds 5 --bytes 100" changes the defaults)
 	$(CARGO) bench --locked --workspace --bench throughput -- $(BENCH)
+
+bench-http: tools ## the server beside its own HTTP stack: writes benches/results/http.md (BENCH="--only h1" takes some of it)
+	@mkdir -p benches/results
+	$(CARGO) bench --locked --workspace --bench http -- $(if $(BENCH),$(BENCH),--rounds 3 --write $(CURDIR)/benches/results/http.md)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \

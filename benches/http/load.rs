@@ -129,7 +129,8 @@ impl Load {
         runtime.block_on(async {
             let mut connection = Http1::connect(server, &[]).await.expect("a connection");
             let database = Bytes::from_static(br#"{"id":"bench"}"#);
-            let container = Bytes::from_static(br#"{"id":"docs","partitionKey":{"paths":["/pk"],"kind":"Hash"}}"#);
+            let container =
+                Bytes::from_static(br#"{"id":"docs","partitionKey":{"paths":["/pk"],"kind":"Hash","version":2}}"#);
             let mut requests = vec![
                 self.request("POST", "/dbs", "dbs", "", database),
                 self.request("POST", "/dbs/bench/colls", "colls", "dbs/bench", container),

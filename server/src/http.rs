@@ -35,6 +35,8 @@ use crate::connection::{Abrupt, Activity, Busy, Watched};
 use crate::descriptors;
 use crate::headers::Headers;
 use crate::metrics::Operation;
+use crate::payload::Payload;
+use crate::reply;
 use crate::routes::Route;
 use crate::service::{Reply, Request, Service, Wait};
 use crate::status::{ApiError, Kind};
@@ -51,7 +53,7 @@ const STREAMS_MAX: u32 = 256;
 /// How much of a refused body is read and thrown away, so that the connection can be used again.
 const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Most threads that judge writes at once.
-const JUDGES_MAX: usize = 32;
+const JUDGES_MAX: usize = 16;
 /// Most connections beyond the limit that are told so at once.
 const REFUSALS_MAX: usize = 64;
 /// How often a flood of connections is logged.
@@ -304,7 +306,7 @@ async fn answer(
     busy: &Busy,
     request: hyper::Request<Incoming>,
     stopped: watch::Receiver<bool>,
-) -> hyper::Response<Full<Bytes>> {
+) -> hyper::Response<Full<Payload>> {
     let begun = Instant::now();
     let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
     let mut operation = Operation::Unknown;
@@ -326,7 +328,7 @@ async fn examine(
     request: hyper::Request<Incoming>,
     stopped: watch::Receiver<bool>,
     operation: &mut Operation,
-) -> hyper::Response<Full<Bytes>> {
+) -> hyper::Response<Full<Payload>> {
     let (parts, mut body) = request.into_parts();
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
@@ -335,7 +337,7 @@ async fn examine(
         *operation = Operation::of(route, &parts.method, Headers(&parts.headers));
     }
     let admitted = match (admitted, &shared.dice) {
-        (Ok(route), Some(dice)) => match inject(dice, &route, &parts, busy).await {
+        (Ok(route), Some(dice)) => match Box::pin(inject(dice, &route, &parts, busy)).await {
             Ok(fault) => Ok((route, fault)),
             Err(error) => Err(error),
         },
@@ -344,7 +346,7 @@ async fn examine(
     let (route, fault) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
-            let close = !drain(&mut body, shared.config.body_timeout).await;
+            let close = !Box::pin(drain(&mut body, shared.config.body_timeout)).await;
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
@@ -354,7 +356,7 @@ async fn examine(
         Err(unread) => {
             let (error, close) = match unread {
                 Unread::TooLarge => {
-                    let drained = drain(&mut body, shared.config.body_timeout).await;
+                    let drained = Box::pin(drain(&mut body, shared.config.body_timeout)).await;
                     (ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"), !drained)
                 }
                 Unread::Late => {
@@ -367,7 +369,14 @@ async fn examine(
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
-    let reply = carry_out(shared, Arc::new(Request { route, parts, body }), stopped).await;
+    let request = Request { route, parts, body };
+    let reply = match in_memory(shared, &request) {
+        Some(reply) => {
+            reply::recycle(request.parts.headers);
+            reply
+        }
+        None => Box::pin(carry_out(shared, request, stopped)).await,
+    };
     drop(room);
     match fault {
         Some(Fault::Drop) => busy.cut().await,
@@ -396,37 +405,44 @@ async fn inject(
     }
 }
 
+/// Answers a request for something in memory: most are reads of that kind, and going to another thread costs more than
+/// answering them. After a panic the request takes the long way, which answers for it.
+fn in_memory(shared: &Shared, request: &Request) -> Option<Reply> {
+    catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(request))).ok().flatten()
+}
+
 /// Carries a request out, and waits if its answer is to wait.
-async fn carry_out(shared: &Arc<Shared>, request: Arc<Request>, stopped: watch::Receiver<bool>) -> Reply {
-    // Most reads are of something in memory, and going to another thread costs more than answering them. After a panic
-    // the request takes the long way, which answers for it.
-    let in_memory = catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(&request)));
-    if let Ok(Some(reply)) = in_memory {
-        return reply;
-    }
+async fn carry_out(shared: &Arc<Shared>, request: Request, stopped: watch::Receiver<bool>) -> Reply {
+    let request = Arc::new(request);
     if writes::is_one(&request) {
-        let mut written = pin!(writes::answer(&shared.service, &shared.judges, &request));
-        let unwinding = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| written.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(())),
-        });
-        return unwinding.await.unwrap_or_else(|()| {
-            tracing::error!("a write ended by a panic");
-            panicked().into()
-        });
+        let reply = write(shared, &request).await;
+        // A thread that judges may have it still, if its work was not waited for.
+        if let Some(request) = Arc::into_inner(request) {
+            reply::recycle(request.parts.headers);
+        }
+        return reply;
     }
     let reply = execute(shared, &request).await;
     if reply.wait.is_some() { held_back(shared, request, reply, stopped).await } else { reply }
+}
+
+/// Answers a write of items, and a panic in it.
+async fn write(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
+    let mut written = pin!(writes::answer(&shared.service, &shared.judges, request));
+    let unwinding = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| written.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    });
+    unwinding.await.unwrap_or_else(|| {
+        tracing::error!("a write ended by a panic");
+        ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own").into()
+    })
 }
 
 /// Runs the request where blocking is allowed.
 async fn execute(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
     let (service, request) = (Arc::clone(&shared.service), Arc::clone(request));
     shared.threads.run(move || service.execute(&request)).await.unwrap_or_else(Reply::from)
-}
-
-fn panicked() -> ApiError {
-    ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own")
 }
 
 /// Holds back the answer that nothing is new until something is, the time is over, or the server stops.
@@ -529,8 +545,8 @@ async fn drain(body: &mut Incoming, timeout: Duration) -> bool {
     tokio::time::timeout(timeout, reading).await.unwrap_or(false)
 }
 
-fn respond(reply: Reply, close: bool) -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::new(reply.body));
+fn respond(reply: Reply, close: bool) -> hyper::Response<Full<Payload>> {
+    let mut response = hyper::Response::new(Full::new(Payload::new(reply.body, reply.rest)));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     if close {

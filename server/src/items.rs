@@ -392,16 +392,11 @@ fn answer(
 ) -> Result<Reply, ApiError> {
     let reply = match outcome {
         Outcome::Item(status, version) => {
-            let body = if minimal { Vec::new() } else { version.render(container) };
-            Reply::json(status, body)
-                .minimal(minimal)
-                .etag(version.etag)
-                .header("x-ms-item-lsn", &version.seq.to_string())
+            let reply = if minimal { Reply::empty(status) } else { Reply::item(status, container, &version) };
+            reply.etag(version.etag).item_lsn(version.seq)
         }
         Outcome::Deleted => Reply::empty(StatusCode::NO_CONTENT),
-        Outcome::NotModified(etag, seq) => {
-            Reply::empty(StatusCode::NOT_MODIFIED).etag(etag).header("x-ms-item-lsn", &seq.to_string())
-        }
+        Outcome::NotModified(etag, seq) => Reply::empty(StatusCode::NOT_MODIFIED).etag(etag).item_lsn(seq),
         Outcome::Refused(error) => return Err(error),
         Outcome::Dependent => {
             return Err(ApiError::new(Kind::InternalServerError, "a single operation waited for another"));

@@ -29,11 +29,10 @@ impl Threads {
         let permit = permit.map_err(|_| ApiError::new(Kind::ServiceUnavailable, "the server is stopping"))?;
         // Dropped with this future, when the client goes away.
         let (_interest, link) = abandoned::link();
-        let run = move || {
-            let _permit = permit;
-            link.run(work)
-        };
-        tokio::task::spawn_blocking(run).await.map_err(|error| {
+        // The place is given back by whoever takes the result, or else with it: had the thread given it back itself, another
+        // would be made for the next in line before this one is free.
+        let run = move || (link.run(work), permit);
+        tokio::task::spawn_blocking(run).await.map(|(done, _permit)| done).map_err(|error| {
             tracing::error!(%error, "a request ended by a panic");
             ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own")
         })

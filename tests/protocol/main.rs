@@ -26,3 +26,4 @@ mod support;
 mod tls;
 mod ttl;
 mod unique;
+mod waiting;
