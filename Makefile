@@ -6,7 +6,7 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench bench-http soak fuzz powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench bench-http soak fuzz powercut histories
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -64,3 +64,7 @@ powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call fa
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
 	  $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=1 \
 	  power damage faults seeded real_disk kill checkpoints linearizab
+
+histories: build ## concurrent clients, embedded and over HTTP, across kills and faults, for SECONDS=600 each (SEED=1 for other choices)
+	ETAGDB_HISTORY_SECONDS=$(or $(SECONDS),600) ETAGDB_SEED=$(or $(SEED),0) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test durability histories -- --nocapture --test-threads=1

@@ -3,6 +3,7 @@
 mod addressing;
 mod bad_input;
 mod batches;
+mod binary;
 mod catalog;
 mod change_feed;
 mod chaos;
