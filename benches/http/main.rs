@@ -127,7 +127,7 @@ fn measure(settings: &Settings) {
                         .collect();
                     rounds.sort_by(|(a, b), (c, d)| (b.rate / a.rate).total_cmp(&(d.rate / c.rate)));
                     let (constant, ours) = &rounds[rounds.len() / 2];
-                    table.row(label, workload, constant, ours);
+                    table.row(label, workload, connections, constant, ours);
                 }
             }
         }
