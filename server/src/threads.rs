@@ -15,7 +15,8 @@ use crate::status::{ApiError, Kind};
 pub(crate) struct Threads(Arc<Semaphore>);
 
 impl Threads {
-    /// At most so many at once; what comes beyond waits.
+    /// At most so many are at work at once; what comes beyond waits. One that has just done its work takes a moment to be
+    /// free, so there can be a few more.
     pub(crate) fn new(most: usize) -> Threads {
         Threads(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
     }

