@@ -10,7 +10,7 @@ target = $(or $(CARGO_TARGET_DIR),target)
 schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
 .PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance
-.PHONY: bench bench-peers scaling latency instructions memory
+.PHONY: bench bench-http bench-peers scaling latency instructions memory
 .PHONY: soak fuzz powercut histories schedules schedules-once mutants explorer-screenshots
 
 help: ## say what there is to make
@@ -90,6 +90,10 @@ bench-peers: build ## other embedded stores beside etagdb, a quarter of an hour 
 
 scaling: tools ## how throughput grows with threads, sizes, documents and versions, four minutes (SCALING="--only threads")
 	$(CARGO) bench --locked --workspace --bench scaling -- --dir $(abspath $(target)) $(SCALING)
+
+bench-http: tools ## the server beside its own HTTP stack: writes benches/results/http.md (BENCH="--only h1" takes some of it)
+	@mkdir -p benches/results
+	$(CARGO) bench --locked --workspace --bench http -- $(if $(BENCH),$(BENCH),--rounds 3 --write $(CURDIR)/benches/results/http.md)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \

@@ -28,3 +28,4 @@ mod support;
 mod tls;
 mod ttl;
 mod unique;
+mod waiting;
