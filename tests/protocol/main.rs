@@ -21,6 +21,8 @@ mod ranges;
 mod readme;
 mod sdk;
 mod served;
+mod storm;
+mod storm_check;
 mod strict;
 mod support;
 mod tls;
