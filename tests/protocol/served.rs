@@ -146,7 +146,7 @@ impl Drop for Served {
 }
 
 /// The server to test: the one `ETAGDB_BIN` names, or else the one built beside this test.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("ETAGDB_BIN") {
         return named.into();
     }

@@ -65,9 +65,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Address of a running server, such as http://127.0.0.1:8081.
+    /// Address of a running server, such as http://127.0.0.1:8081 or https://localhost:8081.
     #[arg(long, value_name = "URL", value_parser = remote::parse_url)]
     url: Option<Url>,
+
+    /// With https: certificates to trust instead of the system's, in PEM; the ready line of `--tls self-signed` names it.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    tls_ca: Option<PathBuf>,
 
     /// Account key of the server in base64, or the environment variable ETAGDB_KEY; without one the emulator's.
     #[arg(long, value_name = "BASE64", conflicts_with = "data")]
@@ -201,7 +205,8 @@ fn open_destination(args: &Args, runtime: &Runtime, pipeline: &Pipeline) -> Resu
     };
     let key = account_key(args.key.clone())?;
     let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-    let server = Server { url, signer, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
+    let authorities = args.tls_ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
+    let server = Server { url, authorities, signer, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
     let names = (database, container);
     let remote = Remote::open(runtime.handle().clone(), server, names, &args.partition_key, pipeline.stopped())?;
     Ok(Arc::new(remote))

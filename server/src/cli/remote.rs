@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use etagdb_server::Signer;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -37,6 +37,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 pub(super) struct Server {
     /// Its address, such as `http://127.0.0.1:8081`.
     pub(super) url: Url,
+    /// Authorities to trust instead of the system's.
+    pub(super) authorities: Vec<Certificate>,
     /// The account key.
     pub(super) signer: Signer,
     /// How long one document is tried before the import gives up.
@@ -60,15 +62,27 @@ pub(super) struct Remote {
 /// Says what an address looks like.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}: write it as `http://127.0.0.1:8081`"))?;
-    match url.scheme() {
-        "http" => {}
-        "https" => return Err("this release speaks only http".into()),
-        _ => return Err("write it as `http://127.0.0.1:8081`".into()),
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("write it as `http://127.0.0.1:8081`, or with `https`".into());
     }
     if url.host().is_none() || url.path() != "/" || url.query().is_some() || !url.username().is_empty() {
         return Err("give only scheme, host and port, as in `http://127.0.0.1:8081`".into());
     }
     Ok(url)
+}
+
+/// Reads certificates of authorities, in PEM.
+///
+/// # Errors
+/// One line for the user.
+pub(super) fn read_authorities(file: &std::path::Path) -> Result<Vec<Certificate>, String> {
+    let read = std::fs::read(file).map_err(|error| error.to_string());
+    let certificates = read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err("it holds no certificate in PEM".to_owned()),
+        other => other,
+    }
+    .map_err(|why| format!("cannot use {} as certificates to trust: {why}", file.display()))
 }
 
 /// Why a request was not answered with success.
@@ -91,14 +105,7 @@ impl Remote {
         partition_key: &[Path],
         stopped: watch::Receiver<bool>,
     ) -> Result<Remote, String> {
-        let client = Client::builder()
-            .user_agent(concat!("etagdb-import/", env!("CARGO_PKG_VERSION")))
-            .timeout(ANSWER_TIMEOUT)
-            .connect_timeout(Duration::from_secs(5))
-            // The server was named by its address; a proxy for the web knows nothing about it.
-            .no_proxy()
-            .build()
-            .map_err(|error| format!("cannot set up an HTTP client: {error}"))?;
+        let client = client(&server).map_err(|error| format!("cannot set up an HTTP client: {error}"))?;
         let path = format!("dbs/{}/colls/{}/docs", segment(database), segment(container));
         let documents = join(&server.url, &path);
         let (database, container) = (database.to_owned(), container.to_owned());
@@ -244,6 +251,24 @@ impl Destination for Remote {
     }
 }
 
+/// A client that trusts the authorities that were named, or else the system's.
+fn client(server: &Server) -> reqwest::Result<Client> {
+    // The whole process has one; another's is as good.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let builder = Client::builder()
+        .user_agent(concat!("etagdb-import/", env!("CARGO_PKG_VERSION")))
+        .timeout(ANSWER_TIMEOUT)
+        .connect_timeout(Duration::from_secs(5))
+        // The server was named by its address; a proxy for the web knows nothing about it.
+        .no_proxy();
+    // A system without authorities is no obstacle to clear text.
+    if server.url.scheme() == "https" && server.authorities.is_empty() {
+        builder.build()
+    } else {
+        builder.tls_certs_only(server.authorities.iter().cloned()).build()
+    }
+}
+
 /// Sends a request once, and sorts what comes back.
 async fn answer(request: RequestBuilder) -> Result<Response, Refusal> {
     let response = request.send().await.map_err(|error| unanswered(&error))?;
@@ -312,7 +337,8 @@ mod tests {
     fn addresses_are_checked() {
         assert_eq!(parse_url("http://127.0.0.1:8081").unwrap().as_str(), "http://127.0.0.1:8081/");
         assert!(parse_url("http://localhost:8081/").is_ok());
-        for text in ["127.0.0.1:8081", "https://x", "ftp://x", "http://x/dbs", "http://u@x", "http://x/?a"] {
+        assert!(parse_url("https://localhost:8081/").is_ok());
+        for text in ["127.0.0.1:8081", "ftp://x", "http://x/dbs", "http://u@x", "http://x/?a"] {
             assert!(parse_url(text).is_err(), "{text}");
         }
     }
