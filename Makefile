@@ -6,7 +6,7 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance storm bench soak fuzz powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm bench soak fuzz powercut
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -43,6 +43,10 @@ examples: unit
 
 conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
 	ETAGDB_UPDATE=1 ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace --test protocol conformance
+
+acceptance: build ## run all of the Python SDK's own tests (twenty minutes; port 8081 must be free) and write ACCEPTANCE.md
+	ETAGDB_ACCEPTANCE=all ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol the_python_sdks_own_tests -- --nocapture
 
 storm: build sdk ## 64 clients of the official SDKs, a hundred documents and a server that is killed at random, for SECONDS=60
 	ETAGDB_STORM_SECONDS=$(or $(SECONDS),60) ETAGDB_BIN=$(abspath $(target))/release/etagdb \

@@ -42,15 +42,18 @@ impl Served {
 
     /// Starts the server in a shell that has run `command`, such as `ulimit -n 700`, and waits for its ready line.
     pub(crate) fn start_under(command: &str, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let data = tempfile::tempdir().expect("a temporary directory");
-        Self::launch(data, ANY_PORT.to_owned(), command.to_owned(), arguments)
+        Self::start_as(ANY_PORT, command, arguments)
     }
 
     /// Starts the server on an address, and waits for its ready line. After a kill it is back at the same address.
-    pub(crate) fn start_at(listen: &str) -> Self {
+    pub(crate) fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        Self::start_as(listen, ":", arguments)
+    }
+
+    fn start_as(listen: &str, command: &str, arguments: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
-        Self::launch(data, listen.to_owned(), ":".to_owned(), Vec::new())
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self::launch(data, listen.to_owned(), command.to_owned(), arguments)
     }
 
     /// Kills the server (SIGKILL), and starts another over the same store.

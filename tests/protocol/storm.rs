@@ -83,7 +83,7 @@ fn storm(clients: usize, time: Duration, mut meddle: impl FnMut(&Path)) -> Evide
     let seed = std::env::var("ETAGDB_STORM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now);
     println!("storm: ETAGDB_STORM_SEED={seed}");
     let mut random = seed;
-    let mut served = Served::start_at(&lasting_address(&mut random).to_string());
+    let mut served = Served::start_at(&lasting_address(&mut random).to_string(), &[]);
     let mut client = Client::of(served.address());
     let begin = prepare(&mut client);
 
@@ -158,7 +158,8 @@ fn collect(lines: &Receiver<Line>, until: Instant, attempts: &mut Vec<Attempt>) 
 /// give them that very port to knock from, unless it is none of those it gives out.
 fn lasting_address(random: &mut u64) -> SocketAddr {
     let given_out = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("the system's ports");
-    let first: u64 = given_out.split_whitespace().next().and_then(|first| first.parse().ok()).expect("the first of them");
+    let first: u64 =
+        given_out.split_whitespace().next().and_then(|first| first.parse().ok()).expect("the first of them");
     let lowest = 10_000;
     assert!(first > lowest, "there are no ports below those that the system gives out");
     loop {
