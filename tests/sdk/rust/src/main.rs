@@ -11,6 +11,7 @@
 
 mod checks;
 mod conformance;
+mod policies;
 mod scene;
 mod storm;
 
@@ -43,10 +44,10 @@ impl Tally {
     }
 }
 
-/// Runs the named checks one after another.
+/// Runs the named checks of a module one after another.
 macro_rules! run {
-    ($tally:expr, $scene:expr, $($name:ident),+ $(,)?) => {
-        $($tally.record(stringify!($name), checks::$name($scene).await);)+
+    ($tally:expr, $scene:expr, $module:ident: $($name:ident),+ $(,)?) => {
+        $($tally.record(stringify!($name), $module::$name($scene).await);)+
     };
 }
 
@@ -76,7 +77,7 @@ async fn main() -> ExitCode {
             run!(
                 tally,
                 &scene,
-                create_answers_201_and_an_etag,
+                checks: create_answers_201_and_an_etag,
                 create_of_an_existing_item_is_409,
                 read_with_the_current_etag_is_304,
                 replace_with_the_current_etag_is_200,
@@ -103,6 +104,7 @@ async fn main() -> ExitCode {
                 a_write_returns_the_document_when_asked,
                 a_wrong_key_is_401,
             );
+            run!(tally, &scene, policies: unique_keys_are_kept, items_live_as_long_as_they_are_told);
             if let Err(reason) = scene.close().await {
                 tally.record("clean-up", Err(reason));
             }
