@@ -6,10 +6,10 @@ SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm bench soak fuzz powercut
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm bench soak fuzz powercut histories explorer-screenshots
 
 help: ## say what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 serve: build ## build the server and start it on ./etagdb-data (SERVE="--listen ..." passes other flags)
 	@exec $(target)/release/etagdb serve $(SERVE)
@@ -55,6 +55,10 @@ storm: build sdk ## 64 clients of the official SDKs, a hundred documents and a s
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null
 
+explorer-screenshots: build ## take the README's pictures of the explorer anew, with Chromium and chromedriver
+	ETAGDB_PICTURES=$(abspath docs/explorer) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol -- explorer::pictures
+
 soak: tools ## random histories of the whole engine against a model, for SECONDS=3600; seeds that fail are kept
 	ETAGDB_SOAK_SECONDS=$(or $(SECONDS),3600) $(CARGO) test --release --locked --workspace --test model as_long_as_one_likes -- --nocapture
 
@@ -68,3 +72,7 @@ powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call fa
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
 	  $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=1 \
 	  power damage faults seeded real_disk kill checkpoints linearizab
+
+histories: build ## concurrent clients, embedded and over HTTP, across kills and faults, for SECONDS=600 each (SEED=1 for other choices)
+	ETAGDB_HISTORY_SECONDS=$(or $(SECONDS),600) ETAGDB_SEED=$(or $(SEED),0) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test durability histories -- --nocapture --test-threads=1

@@ -3,14 +3,15 @@
 //!
 //! `power-child DIR SEED WRITERS BATCHES MODE LIVES [CHECKPOINTS]`: opens the store `LIVES` times; each time some
 //! writers commit so many batches each (see `workload`), while collections are made and dropped and, with a directory
-//! `CHECKPOINTS`, checkpoints are taken.
+//! `CHECKPOINTS`, checkpoints are taken there and restored beside.
 //!
 //! ```text
 //! batch WRITER NUMBER SEQ ETAG     ETAG of the counter; SEQ of the batch's last write
 //! made NAME / dropping NAME / dropped NAME     a collection
 //! saw SEQ                          by a reader of the change feed
 //! synced SEQ                       by Store::sync: everything up to there
-//! checkpoint NUMBER SEQ
+//! checkpoint LIFE NUMBER SEQ
+//! restored LIFE NUMBER SEQ         that checkpoint, into a directory of its own
 //! failed WHAT: ERROR               a call failed
 //! ```
 //!
@@ -117,9 +118,14 @@ fn live(settings: &Settings, life: u64) -> Result<(), Error> {
         }
         if let Some(dir) = &settings.checkpoints {
             for number in 0..3 {
-                match store.checkpoint(format!("{dir}/{life} {number}")) {
+                let path = format!("{dir}/{life} {number}");
+                match store.checkpoint(&path) {
                     Ok(newest) => say(&format!("checkpoint {life} {number} {newest}")),
                     Err(error) => say(&format!("failed checkpoint: {error}")),
+                }
+                match Store::restore(&path, format!("{path} restored")) {
+                    Ok(newest) => say(&format!("restored {life} {number} {newest}")),
+                    Err(error) => say(&format!("failed restore: {error}")),
                 }
             }
         }

@@ -17,16 +17,16 @@
 //! Scans and reads of the past do not pass through here, so they wash nothing out. What stays is decided by S3-FIFO:
 //! an entry asked for only once is the first to go.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::BuildHasher;
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use crate::encoding::VersionHeader;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RandomState};
 
 /// A power of two. Threads that read different documents should rarely meet.
 const SHARDS: usize = 64;

@@ -4,9 +4,6 @@
 use std::fmt;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::batch::{Abort, Change, WriteBatch};
 use crate::derived::Derived;
@@ -16,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::retention::Retention;
 use crate::scan::{Scan, ScanRange};
 use crate::store::Inner;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::{CollectionTtl, CommitSeq, Precondition, PutOptions};
 
 /// A named set of documents in a store.

@@ -49,7 +49,6 @@
 //!   order, so a crash could leave n without n - 1, and visibility needs a list of holes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::CommitSeq;
@@ -64,6 +63,7 @@ use crate::queue::{Basis, Group, Place, Ticket, Wait, Work};
 use crate::reads::{Reads, Validator};
 use crate::rocks::Rows;
 use crate::store::Core;
+use crate::sync::atomic::Ordering;
 use crate::ttl::NEVER_MS;
 
 /// A batch that was judged, and is queued if there is anything to write.

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use parking_lot::Mutex;
-
 use crate::encoding::{self, CursorRecord, MAX_NAME_BYTES};
 use crate::error::{Error, Result};
 use crate::rocks::{Rocks, Rows};
 use crate::store::{Inner, Store};
+use crate::sync::Mutex;
 use crate::watermark::{HoldId, PinKind, Watermark};
 use crate::{CommitSeq, clock};
 

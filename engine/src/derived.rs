@@ -8,13 +8,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::RwLock;
 
 use crate::collection::{Collection, CollectionState};
 use crate::error::{Error, Result};
 use crate::judge::refuse_in_update;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Makes the ids of the entries of a document of this id and body.
 type Derive = dyn Fn(&[u8], &[u8]) -> Vec<Vec<u8>> + Send + Sync;

@@ -1,9 +1,9 @@
 //! Which epoch a version's etag belongs to. Owns the list of epochs; the rows on disk are written by `commit` and
 //! read at open.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use uuid::Uuid;
+
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// The epochs of a store, by the commit sequence they begin at.
 #[derive(Debug)]

@@ -1,13 +1,12 @@
 //! Bounds how long a `Buffered` write may stay off the disk. Owns one thread; decides nothing else.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::health::Health;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 
 /// Syncs the log at a steady interval until it is dropped.
 pub(crate) struct Flusher {

@@ -3,14 +3,13 @@
 //! background errors stays 0 when file descriptors run out).
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
 
 use crate::clock::{self, Clock};
 use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a store takes writes, as [`Store::health`] tells it. Reads of what is durable go on in every state.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use crate::pending::Head;
 use crate::queue::{Basis, Place};
 use crate::rocks::Reader;
 use crate::store::Core;
+use crate::sync::thread_local;
 use crate::ttl::DocumentTtl;
 use crate::{CommitSeq, Etag, Precondition};
 

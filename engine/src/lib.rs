@@ -90,6 +90,7 @@ mod snapshot;
 mod stats;
 mod store;
 mod stripes;
+mod sync;
 mod tally;
 mod transaction;
 mod trim;

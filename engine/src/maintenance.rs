@@ -3,16 +3,15 @@
 //! what is dropped is `trim`'s.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiries};
 use crate::judge::refuse_in_update;
 use crate::store::Core;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use crate::trim::{self, Walks};
 
 /// Between two looks at a store that is being written to. Steps get larger and cheaper by it, and nothing but disk

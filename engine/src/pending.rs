@@ -9,14 +9,14 @@
 //! an earlier one count as absent.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 
 use crate::cache::CachedVersion;
 use crate::encoding::VersionHeader;
+use crate::sync::{Mutex, RandomState};
 
 /// A power of two. Held for no longer than it takes to look something up.
 const SHARDS: usize = 64;

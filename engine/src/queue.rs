@@ -21,15 +21,10 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::hint;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, JoinHandle};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::collection::CollectionState;
 use crate::error::{Error, Result};
@@ -37,6 +32,9 @@ use crate::judge::JudgedWrite;
 use crate::reads::Reads;
 use crate::rocks::Rows;
 use crate::store::Core;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, hint};
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;

@@ -78,6 +78,11 @@ impl Retention {
         self
     }
 
+    /// How long superseded versions are kept; `None` is for ever.
+    pub fn kept_for(self) -> Option<Duration> {
+        self.keep_ms.map(Duration::from_millis)
+    }
+
     /// Whether this may drop, for its count of versions, what `earlier` kept.
     pub(crate) fn counts_less_than(self, earlier: Retention) -> bool {
         self.keep_versions < earlier.keep_versions

@@ -7,14 +7,13 @@
 //! soon; from then on those who lost over a document take turns, and the one whose turn it is tries again immediately.
 //! A newcomer who beats him even so stands back for a moment before he goes on.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::BuildHasher;
 use std::time::Duration;
-
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Conflict, Error, Result};
 use crate::store::Store;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, RandomState, thread};
 use crate::transaction::Transaction;
 
 /// How often [`Store::transact`] runs a closure before it gives up.
@@ -160,5 +159,5 @@ fn wait_after(failures: u32) {
     // Each `RandomState` has keys of its own, so this is a random number.
     let random = RandomState::new().hash_one(failures);
     let nanos = u64::try_from(longest.as_nanos()).map_or(0, |nanos| random % nanos);
-    std::thread::sleep(Duration::from_nanos(nanos));
+    thread::sleep(Duration::from_nanos(nanos));
 }

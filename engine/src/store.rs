@@ -6,9 +6,6 @@ use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::{Mutex, RwLock};
 
 use crate::batch::{Operation, WriteBatch};
 use crate::cache::VersionCache;
@@ -33,6 +30,8 @@ use crate::retry::Turns;
 use crate::rocks::{Rocks, Rows};
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RwLock};
 use crate::trim::Walks;
 use crate::ttl::Lifetimes;
 use crate::visible::Visible;

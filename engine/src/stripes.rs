@@ -1,10 +1,11 @@
 //! Per-key striped locks. Owns which lock guards a key and the order in which several are taken; never knows what
 //! they guard.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
+
+use crate::sync::{Mutex, MutexGuard, RandomState};
 
 /// A power of two, so that a hash is cut to an index by its low bits. Some writers hold their stripes through a sync, so
 /// two writers of different keys must rarely meet: with 64 writers in flight one in 64 finds its stripe taken.

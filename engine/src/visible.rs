@@ -5,22 +5,21 @@
 //! looks; the publisher first moves the sequence, then looks for wakers. Both orders are sequentially consistent, so
 //! at least one of the two sees the other, and no wake-up is lost.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::CommitSeq;
 use crate::collection::CollectionState;
 use crate::encoding::CollectionNumber;
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex};
 
 /// Whose commits a feed is about: one collection's, or (`None`) the whole store's.
 pub(crate) type Scope = Option<Arc<CollectionState>>;
@@ -38,7 +37,7 @@ struct Waiters {
     closed: bool,
     last_key: u64,
     /// By scope, so that a commit costs those who wait for other collections nothing.
-    rooms: HashMap<Option<CollectionNumber>, Room>,
+    rooms: BTreeMap<Option<CollectionNumber>, Room>,
 }
 
 /// The waiters of one scope. Nobody comes in who has something to read already, so the first commit in the scope
@@ -47,7 +46,7 @@ struct Room {
     scope: Scope,
     /// The oldest position of those inside.
     oldest: u64,
-    wakers: HashMap<u64, Waker>,
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl Visible {
@@ -95,7 +94,7 @@ impl Visible {
         waiters.rooms.retain(|_, room| {
             let stays = !concerned(room);
             if !stays {
-                woken.extend(room.wakers.drain());
+                woken.extend(std::mem::take(&mut room.wakers));
             }
             stays
         });
@@ -122,7 +121,7 @@ impl Visible {
         let room = waiters.rooms.entry(number).or_insert_with(|| Room {
             scope: scope.clone(),
             oldest: after,
-            wakers: HashMap::new(),
+            wakers: BTreeMap::new(),
         });
         room.oldest = room.oldest.min(after);
         let replaced = room.wakers.insert(key, waker);

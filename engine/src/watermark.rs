@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-
 use crate::CommitSeq;
+use crate::sync::Mutex;
 
 /// Something that keeps old versions from being dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -49,7 +49,7 @@ pub(crate) fn run(
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
     for outcome in &ran.outcomes {
         if let Outcome::Refused(error) = outcome {
-            service.metrics.refused(error.kind.status());
+            service.count_refusal(container, error);
         }
     }
     let results: Vec<BatchResult> =

@@ -98,6 +98,16 @@ impl Config {
         self.validate().map(drop)
     }
 
+    fn key_text(&self) -> &str {
+        // Trimmed as the key's reader trims it, so that a space does not make the well-known key look like another.
+        self.key.as_deref().map_or(MasterKey::EMULATOR, str::trim)
+    }
+
+    /// Whether the key is the emulator's, which everybody knows.
+    pub(crate) fn has_known_key(&self) -> bool {
+        self.key_text() == MasterKey::EMULATOR
+    }
+
     /// Checks the settings against each other and returns the key that signatures are verified with.
     ///
     /// # Errors
@@ -105,12 +115,7 @@ impl Config {
     /// [`ServeError::Config`] when the well-known key would be served beyond loopback, when the key is not base64, or
     /// when a limit is zero.
     pub(crate) fn validate(&self) -> Result<MasterKey, ServeError> {
-        let text = match &self.key {
-            // Trimmed as the key's reader trims it, so that a space does not make the well-known key look like another.
-            Some(text) => text.trim(),
-            None => MasterKey::EMULATOR,
-        };
-        if text == MasterKey::EMULATOR && !self.listen.ip().is_loopback() {
+        if self.has_known_key() && !self.listen.ip().is_loopback() {
             return Err(ServeError::Config(format!(
                 "refusing to listen on {} with the emulator's well-known key: set a key of your own, or listen on a \
                  loopback address",
@@ -128,7 +133,7 @@ impl Config {
                 return Err(ServeError::Config(format!("{name} must be greater than zero")));
             }
         }
-        MasterKey::from_base64(text)
+        MasterKey::from_base64(self.key_text())
             .map_err(|error| ServeError::Config(format!("the account key is not usable: {error}")))
     }
 }

@@ -32,6 +32,7 @@ mod continuation;
 mod descriptors;
 mod document;
 mod epk;
+mod explorer;
 mod feed;
 mod figures;
 #[cfg(test)]

@@ -39,10 +39,11 @@ pub(crate) enum Operation {
     List,
     Changes,
     PartitionDelete,
+    Explorer,
 }
 
 impl Operation {
-    const ALL: [(Operation, &'static str); 20] = [
+    const ALL: [(Operation, &'static str); 21] = [
         (Operation::Unknown, "unknown"),
         (Operation::Account, "account"),
         (Operation::Health, "health"),
@@ -63,6 +64,7 @@ impl Operation {
         (Operation::List, "list"),
         (Operation::Changes, "changes"),
         (Operation::PartitionDelete, "partition_delete"),
+        (Operation::Explorer, "explorer"),
     ];
 
     /// What a request that was understood asks for.
@@ -71,6 +73,7 @@ impl Operation {
             Route::Account => return Operation::Account,
             Route::Health => return Operation::Health,
             Route::Metrics => return Operation::Metrics,
+            Route::Explorer(_) => return Operation::Explorer,
             Route::Databases | Route::Database(_) => return Operation::Databases,
             Route::Containers(_) => return Operation::Containers,
             Route::Offers | Route::Offer(_) => return Operation::Offers,
@@ -174,6 +177,22 @@ impl Metrics {
     pub(crate) fn connections(&self, open: usize, refused: u64) {
         self.connections.store(open, Ordering::Relaxed);
         self.connections_refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Adds the server's own figures to those of the store, for the explorer.
+    pub(crate) fn figures(&self, value: &mut serde_json::Value) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let requests: serde_json::Map<String, serde_json::Value> = Operation::ALL
+            .iter()
+            .zip(&self.operations)
+            .map(|((_, name), of)| ((*name).to_owned(), of.times.iter().map(count).sum::<u64>().into()))
+            .collect();
+        value["requests"] = requests.into();
+        value["conflicts"] = count(&self.conflicts[0]).into();
+        value["preconditionsFailed"] = count(&self.conflicts[1]).into();
+        value["connections"] = self.connections.load(Ordering::Relaxed).into();
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        value["startedMs"] = u64::try_from(started).unwrap_or(u64::MAX).into();
     }
 
     /// The text of `/metrics`.

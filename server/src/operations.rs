@@ -483,7 +483,7 @@ fn add<'a>(
             (Ok(Verdict::Read | Verdict::NotModified), None) => {
                 progress.refuse(index, Slot::Refused(ApiError::not_found("The item is not there.")))
             }
-            (Err(error), _) => progress.refuse(index, Slot::Refused(error)),
+            (Err(error), _) => progress.refuse(index, Slot::Refused(error.about(own_key))),
         }
     });
     if let Some(new_key) = moved_to {

@@ -5,6 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::explorer::{self, View};
 use crate::status::{ApiError, Kind};
 
 /// A resource, by the names or rids in the path.
@@ -16,6 +17,8 @@ pub(crate) enum Route {
     Health,
     /// `/metrics`
     Metrics,
+    /// `/_explorer` and below
+    Explorer(View),
     /// `/dbs`
     Databases,
     /// `/dbs/{db}`
@@ -106,6 +109,7 @@ fn route(segments: &[&str]) -> Option<Route> {
         [] => Route::Account,
         ["health"] => Route::Health,
         ["metrics"] => Route::Metrics,
+        [explorer::PREFIX, ref rest @ ..] => Route::Explorer(View::parse(rest)?),
         ["offers"] => Route::Offers,
         ["offers", rid] => Route::Offer(rid.to_owned()),
         ["dbs"] => Route::Databases,

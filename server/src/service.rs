@@ -16,6 +16,7 @@ use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
 use crate::chaos::Fault;
 use crate::config::{Config, ServeError};
+use crate::explorer::{self, HotKeys};
 use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Idempotency};
 use crate::metrics::Metrics;
@@ -151,6 +152,10 @@ pub(crate) struct Service {
     /// Whether `/metrics` is answered without a signature.
     open_metrics: bool,
     pub(crate) metrics: Metrics,
+    /// The items that refused operations were about.
+    pub(crate) hot: HotKeys,
+    /// Whether the key is the one that everybody knows.
+    is_key_known: bool,
 }
 
 impl Service {
@@ -161,17 +166,32 @@ impl Service {
         let open_metrics = config.listen.ip().is_loopback();
         let strict = config.strict;
         let by_address = config.listen.is_ipv4() && matches!(config.tls, None | Some(Tls::SelfSigned { .. }));
-        let metrics = Metrics::new();
-        Ok(Service { store, catalog, idempotency, key, scheme, by_address, strict, open_metrics, metrics })
+        Ok(Service {
+            store,
+            catalog,
+            idempotency,
+            key,
+            scheme,
+            by_address,
+            strict,
+            open_metrics,
+            metrics: Metrics::new(),
+            hot: HotKeys::default(),
+            is_key_known: config.has_known_key(),
+        })
     }
 
     /// Says what a request's head asks for, if its sender may ask.
     pub(crate) fn admit(&self, parts: &Parts) -> Result<Route, ApiError> {
         headers::check_host(parts)?;
+        if self.is_key_known {
+            explorer::check_name(parts)?;
+        }
         let target = routes::parse(parts.uri.path(), parts.uri.query())?;
-        let open = match target.route {
+        let open = match &target.route {
             Route::Health => true,
             Route::Metrics => self.open_metrics,
+            Route::Explorer(view) => view.is_public(),
             _ => false,
         };
         if !open {
@@ -272,6 +292,7 @@ impl Service {
                 Method::GET => Ok(self.figures()),
                 _ => Err(headers::wrong_method(method, "GET")),
             },
+            Route::Explorer(view) => explorer::answer(self, view, parts, body),
             Route::Databases => self.databases(method, headers, body),
             Route::Database(name) => self.database(method, name),
             Route::Containers(database) => self.containers(method, database, headers, body),
@@ -443,6 +464,15 @@ impl Service {
         }
     }
 
+    /// Counts an operation that was refused, and if it was for what was there, on which item.
+    pub(crate) fn count_refusal(&self, container: &Container, error: &ApiError) {
+        self.metrics.refused(error.kind.status());
+        if let (Kind::Conflict | Kind::PreconditionFailed, Some(key)) = (error.kind, &error.key) {
+            let last = error.current.as_ref().map_or(CommitSeq::default(), |current| current.seq);
+            self.hot.refused(container.rid, key, last);
+        }
+    }
+
     /// Completes an error of an operation inside a container: clients read their session from refusals too. The store's
     /// complaint about a dropped collection becomes what it means, a container that was deleted meanwhile.
     fn about_container(
@@ -455,7 +485,7 @@ impl Service {
             let gone = format!("Resource Not Found. The container {:?} was deleted.", container.definition.id);
             return Err(ApiError::not_found(gone).substatus(crate::status::OWNER_NOT_FOUND));
         }
-        self.metrics.refused(error.kind.status());
+        self.count_refusal(container, &error);
         let last = self.store.last_commit();
         let shown = error.current.take().filter(|_| headers.wants_representation());
         let body = shown.map(|current| error.body_showing(&current.render(container)));

@@ -53,6 +53,7 @@ const RETRY_WITH: StatusCode = match StatusCode::from_u16(449) {
 pub(crate) enum Kind {
     BadRequest,
     Unauthorized,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -75,6 +76,7 @@ impl Kind {
         match self {
             Kind::BadRequest => (StatusCode::BAD_REQUEST, "BadRequest"),
             Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Kind::Forbidden => (StatusCode::FORBIDDEN, "Forbidden"),
             Kind::NotFound => (StatusCode::NOT_FOUND, "NotFound"),
             Kind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Kind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
@@ -111,6 +113,8 @@ pub(crate) struct ApiError {
     pub(crate) etag: Option<Etag>,
     /// That version itself, for clients that ask to see it. It may be missing where the etag is not.
     pub(crate) current: Option<Box<Version>>,
+    /// The storage key of the item that it is about, where one was judged.
+    pub(crate) key: Option<Box<[u8]>>,
     /// What the `allow` header says, for 405.
     pub(crate) allow: Option<&'static str>,
     /// The injected fault that this is. Boxed, as it is rare and errors are passed around by value.
@@ -120,7 +124,7 @@ pub(crate) struct ApiError {
 impl ApiError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> ApiError {
         let message = message.into();
-        ApiError { kind, substatus: 0, message, etag: None, current: None, allow: None, fault: None }
+        ApiError { kind, substatus: 0, message, etag: None, current: None, key: None, allow: None, fault: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
@@ -169,6 +173,12 @@ impl ApiError {
     /// Keeps the version that is there, for clients that ask to see it. One that does not exist yet is not shown.
     pub(crate) fn showing(mut self, current: &Version) -> ApiError {
         self.current = (current.etag != Etag::NEVER).then(|| Box::new(current.clone()));
+        self
+    }
+
+    /// Names the item that it is about, by its storage key.
+    pub(crate) fn about(mut self, key: Vec<u8>) -> ApiError {
+        self.key = Some(key.into());
         self
     }
 

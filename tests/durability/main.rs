@@ -1,10 +1,13 @@
 //! What survives the death of the process. The child writes and acknowledges on a pipe, is killed with SIGKILL at an
 //! unforeseeable moment, and the store it leaves is compared with what it said.
 
+#[path = "../protocol/binary.rs"]
+mod binary;
 mod checkpoints;
 mod damage;
 mod disk;
 mod faults;
+mod histories;
 mod model;
 mod power;
 mod random;

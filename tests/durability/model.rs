@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use etagdb::{ChangeKind, Collection, Error, FeedEntry, FeedMode, FeedStart, Options, Precondition, ScanRange, Store};
 
 use crate::workload::{self, DOCS};
@@ -11,6 +13,8 @@ use crate::workload::{self, DOCS};
 /// What a child has said so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
+    /// All that was heard, to be kept with a failing state.
+    lines: Vec<String>,
     /// By writer: the number of his last batch.
     pub(crate) batches: BTreeMap<u64, u64>,
     /// By writer and number: the last sequence of the batch, and the etag of his counter.
@@ -22,7 +26,7 @@ pub(crate) struct Told {
     synced: u64,
     /// Up to this commit somebody was shown what was written.
     seen: u64,
-    /// Path and newest commit.
+    /// Name and newest commit of each checkpoint, and of each store that was restored from one.
     pub(crate) checkpoints: Vec<(String, u64)>,
     pub(crate) failures: Vec<String>,
     /// How many batches of each writer may be there that nobody heard of, besides the one in flight.
@@ -37,6 +41,7 @@ impl Told {
     /// When an etag is given twice, or the child says something else.
     pub(crate) fn hear(&mut self, said: &str) {
         let line = said.trim_end();
+        self.lines.push(line.to_owned());
         if line.starts_with("failed") {
             self.failures.push(line.to_owned());
             return;
@@ -66,6 +71,9 @@ impl Told {
             ["checkpoint", life, checkpoint, seq] => {
                 self.checkpoints.push((format!("{life} {checkpoint}"), number(seq)));
             }
+            ["restored", life, checkpoint, seq] => {
+                self.checkpoints.push((format!("{life} {checkpoint} restored"), number(seq)));
+            }
             _ => panic!("the child said {line:?}"),
         }
     }
@@ -94,13 +102,33 @@ impl Told {
         Told { unheard: u64::MAX, ..Told::default() }
     }
 
+    /// All of it as text, for [`Told::from_text`].
+    pub(crate) fn to_text(&self) -> String {
+        format!("{} {}\n{}\n", self.unheard, self.may_skip, self.lines.join("\n"))
+    }
+
+    /// # Panics
+    ///
+    /// When it is not such a text.
+    pub(crate) fn from_text(text: &str) -> Told {
+        let mut lines = text.lines();
+        let (unheard, may_skip) = lines.next().and_then(|line| line.split_once(' ')).expect("a first line");
+        let mut told = Told {
+            unheard: unheard.parse().expect("a number"),
+            may_skip: may_skip.parse().expect("true or false"),
+            ..Told::default()
+        };
+        lines.filter(|line| !line.is_empty()).for_each(|line| told.hear(line));
+        told
+    }
+
     pub(crate) fn acknowledged(&self) -> usize {
         self.given.len()
     }
 }
 
 /// How much is to be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Demand {
     /// All that was acknowledged, and of what was in flight nothing or all.
     Everything,

@@ -1,13 +1,14 @@
 //! Power cuts: a child's file operations are recorded once; then, for thousands of moments of the record, a state that
 //! a power cut may leave (see `disk`) is laid down and the store in it compared with what the child had been told by
-//! then. `ETAGDB_POWER_CUTS` says how many (`make powercut` makes it many); a failing state is kept, and its path said.
+//! then. `ETAGDB_POWER_CUTS` says how many (`make powercut` makes it many), and `ETAGDB_SEED` chooses other moments. A
+//! failing state is kept with all that was told, and its path said: `ETAGDB_KEPT_CUT` names it to judge it again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use etagdb::Options;
+use etagdb::{Error, Options};
 
 use crate::disk::{Disk, Image, Names, POLICIES, Policy, read_image, write_image};
 use crate::model::{Demand, Told, Wrong, check};
@@ -159,6 +160,11 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
 }
 
+/// What all choices of this run depend on.
+pub(crate) fn seed_of_run() -> u64 {
+    std::env::var("ETAGDB_SEED").ok().map_or(0, |seed| seed.parse().expect("a number"))
+}
+
 /// How many power cuts a test makes, of `share` thousandths of all.
 fn budget(share: u64) -> u64 {
     let all = std::env::var("ETAGDB_POWER_CUTS").ok().map_or(2_500, |cuts| cuts.parse().expect("a number"));
@@ -167,7 +173,7 @@ fn budget(share: u64) -> u64 {
 
 /// Cuts the power `count` times at moments that the seed chooses.
 pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tally {
-    let mut random = Random::new(recorded.seed ^ 0x6375_7473);
+    let mut random = Random::new(recorded.seed ^ 0x6375_7473 ^ (seed_of_run() << 32));
     let mut moments: Vec<(u64, u64)> =
         (0..count).map(|_| (random.below(recorded.events.len() as u64 + 1), random.next())).collect();
     moments.sort_unstable();
@@ -200,6 +206,9 @@ pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tall
                 Err(wrong) => {
                     let kept = memory_dir().keep();
                     write_image(&image, &kept);
+                    let judged = serde_json::to_string(&(recorded.seed, demand, thorough)).expect("text");
+                    std::fs::write(kept.join("judged"), judged).expect("write");
+                    std::fs::write(kept.join("told"), told.to_text()).expect("write");
                     tally.wrong.push((format!("{}, kept in {}", place(), kept.display()), wrong));
                 }
             }
@@ -226,8 +235,15 @@ fn open_image(image: &Image, seed: u64, told: &Told, demand: Demand, thorough: b
     if demand == Demand::Prefix {
         shorter = told.newest() > found;
     }
+    check_copies(dir.path(), seed, told, thorough)?;
+    Ok(shorter)
+}
+
+/// Checks the checkpoints in an image and what was restored from them: those of which the child was told are whole, and
+/// others are whole or say that they are not.
+fn check_copies(root: &Path, seed: u64, told: &Told, thorough: bool) -> Result<(), Wrong> {
     for (name, newest) in &told.checkpoints {
-        let path = dir.path().join("checkpoints").join(name);
+        let path = root.join("checkpoints").join(name);
         let store = Options::default().read_only(true).open(&path);
         let store = store.map_err(|error| Wrong::Lost(format!("checkpoint {name}: {error}")))?;
         if store.last_commit().get() != *newest {
@@ -238,7 +254,25 @@ fn open_image(image: &Image, seed: u64, told: &Told, demand: Demand, thorough: b
             check(&path, seed, &Told::unknown(), Demand::Prefix, true)?;
         }
     }
-    Ok(shorter)
+    for entry in std::fs::read_dir(root.join("checkpoints")).into_iter().flatten() {
+        let path = entry.expect("entry").path();
+        if told.checkpoints.iter().any(|(name, _)| path.ends_with(name)) {
+            continue;
+        }
+        match Options::default().read_only(true).open(&path) {
+            // Nobody has opened it to write, so it has no epoch of its own, and no damage.
+            Ok(copy) if thorough => {
+                let report = copy.verify(|_| {}).map_err(|error| Wrong::Untrue(error.to_string()))?;
+                if !report.is_sound() {
+                    return Err(Wrong::Untrue(format!("verify {}: {:?}", path.display(), report.problems)));
+                }
+            }
+            Ok(_) => {}
+            Err(Error::Invalid(said)) if said.contains("unfinished") || said.contains("no store") => {}
+            Err(error) => return Err(Wrong::Untrue(format!("{}: {error}", path.display()))),
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -254,15 +288,18 @@ fn a_power_cut_while_history_is_dropped_takes_no_current_document() {
     let began = Instant::now();
     let work = Work { seed: 6, durability: "trimming", batches: 200, ..Work::SYNC };
     let recorded = Recorded::fresh(work, &Orders::default());
-    cut_power(&recorded, budget(100), Demand::Newest).expect_none("retention", began);
+    let sorted = |path: &Path| path.extension().is_some_and(|extension| extension == "sst");
+    let gone = recorded.events.iter().filter(|event| matches!(event, Event::Remove { path } if sorted(path))).count();
+    assert!(gone > 0, "nothing was compacted meanwhile");
+    cut_power(&recorded, budget(100), Demand::Newest).expect_none("retention and compaction", began);
 }
 
 #[test]
-fn a_power_cut_during_a_checkpoint_harms_neither_store_nor_checkpoint() {
+fn a_power_cut_during_a_checkpoint_or_a_restore_harms_neither_store_nor_copy() {
     let began = Instant::now();
-    let work = Work { seed: 2, batches: 150, checkpoints: true, ..Work::SYNC };
+    let work = Work { seed: 2, batches: 60, checkpoints: true, ..Work::SYNC };
     let recorded = Recorded::fresh(work, &Orders::default());
-    cut_power(&recorded, budget(100), Demand::Everything).expect_none("checkpoints", began);
+    cut_power(&recorded, budget(60), Demand::Everything).expect_none("checkpoints and restores", began);
 }
 
 #[test]
@@ -318,4 +355,20 @@ fn a_buffered_store_keeps_everything_when_only_its_process_dies() {
     // The model agrees with the files themselves.
     let (left, found) = (disk.cut(Policy::KeepAll, &mut Random::new(0)), read_image(recorded.root.path()));
     assert!(left == found, "the model of the disk is wrong");
+}
+
+/// Judges a state again that was kept because something was wrong with it.
+pub(crate) fn judge_kept(kept: &Path) -> Result<bool, Wrong> {
+    let read = |name: &str| std::fs::read_to_string(kept.join(name)).expect("a kept state");
+    let (seed, demand, thorough) = serde_json::from_str(&read("judged")).expect("how it was judged");
+    let mut image = read_image(kept);
+    image.retain(|path, _| path != Path::new("judged") && path != Path::new("told"));
+    open_image(&image, seed, &Told::from_text(&read("told")), demand, thorough)
+}
+
+#[test]
+fn a_kept_power_cut_is_judged_again() {
+    if let Some(kept) = std::env::var_os("ETAGDB_KEPT_CUT") {
+        judge_kept(Path::new(&kept)).expect("nothing wrong");
+    }
 }

@@ -75,6 +75,8 @@ pub(crate) fn shim() -> &'static Path {
     SHIM.get_or_init(|| compile("recorder", &["-shared", "-fPIC"]))
 }
 
+const POWER_CHILD: &str = env!("CARGO_BIN_EXE_power-child");
+
 /// Compiles a C source of `shim` into cargo's directory for such things.
 pub(crate) fn compile(name: &str, options: &[&str]) -> &'static Path {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -100,24 +102,32 @@ pub(crate) fn memory_dir() -> tempfile::TempDir {
 /// kind it made.
 pub(crate) fn run_with(root: &Path, orders: &Orders, arguments: &[&str]) -> (Output, u64) {
     let counts = root.with_extension("count");
-    let output = command(root, orders, arguments).env("SHIM_COUNT", &counts).output().expect("spawn");
+    let mut command = command(Path::new(POWER_CHILD), root, orders);
+    let output = command.args(arguments).env("SHIM_COUNT", &counts).output().expect("spawn");
     let count = fs::read_to_string(&counts).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     (output, count)
 }
 
 /// Runs the child on files below `root`, and returns the record of what it did.
 pub(crate) fn record(root: &Path, orders: &Orders, arguments: &[&str]) -> Vec<Event> {
+    record_program(POWER_CHILD, root, orders, arguments)
+}
+
+/// The same with another program.
+pub(crate) fn record_program(program: &str, root: &Path, orders: &Orders, arguments: &[&str]) -> Vec<Event> {
     let path = root.with_extension("record");
-    let output = command(root, orders, arguments).env("SHIM_LOG", &path).output().expect("spawn");
+    let mut command = command(Path::new(program), root, orders);
+    let output = command.args(arguments).env("SHIM_LOG", &path).output().expect("spawn");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let events = parse(&fs::read(&path).expect("a record"));
     fs::remove_file(&path).expect("remove");
     events
 }
 
-fn command(root: &Path, orders: &Orders, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_power-child"));
-    command.args(arguments).env("LD_PRELOAD", shim()).env("SHIM_ROOT", root).stdin(Stdio::null());
+/// A program that will run under the shim, which watches files below `root`.
+pub(crate) fn command(program: &Path, root: &Path, orders: &Orders) -> Command {
+    let mut command = Command::new(program);
+    command.env("LD_PRELOAD", shim()).env("SHIM_ROOT", root).stdin(Stdio::null());
     if let Some(lie) = orders.lie {
         command.env("SHIM_LIE", lie);
     }

@@ -1,8 +1,10 @@
 //! The tester is tested: each of these bugs must turn the power-cut tests red. They live in the shim (a sync that is not
 //! done), in the child (a batch split in two) or in the record (an answer before its sync), never in the engine.
 
+use std::mem::discriminant;
+
 use crate::model::{Demand, Wrong};
-use crate::power::{Recorded, Tally, Work, cut_power};
+use crate::power::{Recorded, Tally, Work, cut_power, judge_kept};
 use crate::recorder::{Event, Orders};
 
 const CUTS: u64 = 60;
@@ -20,8 +22,11 @@ fn is_red(bug: &str, tally: &Tally) {
     let (wrong, lost, refused) = (tally.wrong.len(), tally.lost(), tally.refused());
     println!("{bug}: {wrong} of {} cuts red: {lost} lost, {refused} refused", tally.cuts);
     assert!(wrong > 0, "nobody noticed: {bug}");
-    for (place, _) in tally.wrong.iter().take(3) {
+    for (place, wrong) in tally.wrong.iter().take(3) {
         let (_, path) = place.split_once("kept in ").expect("kept");
+        // What was kept shows the same again, as often as one likes.
+        let again = judge_kept(path.as_ref()).expect_err("it was red");
+        assert_eq!(discriminant(&again), discriminant(wrong), "{again:?}");
         std::fs::remove_dir_all(path).expect("remove");
     }
 }

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::served::{Served, binary};
+use crate::binary;
+use crate::served::Served;
 
 /// Runs an import of three documents with further arguments. They are tried once.
 fn import(url: &str, arguments: &[&str]) -> Output {
@@ -13,7 +14,7 @@ fn import(url: &str, arguments: &[&str]) -> Output {
     let file = directory.path().join("carts.ndjson");
     let lines: Vec<String> = (0..3).map(|n| json!({"id": format!("c{n}"), "customer": "ana"}).to_string()).collect();
     std::fs::write(&file, lines.join("\n")).expect("a file of documents");
-    Command::new(binary())
+    Command::new(binary::find())
         .args(["import", "--url", url, "--database", "shop", "--container", "carts", "--json", "--retry-for", "0"])
         .args(["--partition-key", "/customer"])
         .args(arguments)

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Host {
     runtime: Runtime,
     address: SocketAddr,
+    /// Until the server is stopped: nobody else may hold the store open then.
+    store: Option<etagdb::Store>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<()>>,
     data: Option<tempfile::TempDir>,
@@ -57,7 +59,7 @@ impl Host {
         let runtime = Runtime::new().expect("a runtime");
         let store = options.open(data.path().join("store")).expect("a store");
         let config = Config { listen: "127.0.0.1:0".parse().expect("an address"), ..config };
-        let server = runtime.block_on(Server::bind(store, config)).expect("a bound server");
+        let server = runtime.block_on(Server::bind(store.clone(), config)).expect("a bound server");
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
         let running = runtime.spawn(async move {
@@ -67,7 +69,7 @@ impl Host {
             };
             server.run(shutdown).await.expect("the server runs to its end");
         });
-        Host { runtime, address, stop: Some(stop), running: Some(running), data: Some(data) }
+        Host { runtime, address, store: Some(store), stop: Some(stop), running: Some(running), data: Some(data) }
     }
 
     /// Stops the server and starts another over the same store.
@@ -93,6 +95,7 @@ impl Host {
     /// Asks the server to stop and waits until it has.
     pub(crate) fn shut_down(&mut self) {
         self.ask_to_stop();
+        self.store = None;
         if let Some(running) = self.running.take() {
             self.runtime.block_on(running).expect("the server did not panic");
         }
@@ -107,6 +110,11 @@ impl Host {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The server's store, to do what no request can.
+    pub(crate) fn store(&self) -> &etagdb::Store {
+        self.store.as_ref().expect("a server that runs")
     }
 
     /// Where the store is.
