@@ -9,7 +9,7 @@ SCALING ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm
 .PHONY: bench bench-http bench-peers scaling latency instructions memory
 .PHONY: soak fuzz powercut histories schedules schedules-once mutants explorer-screenshots
 
@@ -50,6 +50,14 @@ examples: unit
 
 conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
 	ETAGDB_UPDATE=1 ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace --test protocol conformance
+
+acceptance: build ## run all of the Python SDK's own tests (twenty minutes; port 8081 must be free) and write ACCEPTANCE.md
+	ETAGDB_ACCEPTANCE=all ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol the_python_sdks_own_tests -- --nocapture
+
+storm: build sdk ## 64 clients of the official SDKs, a hundred documents and a server that is killed at random, for SECONDS=60
+	ETAGDB_STORM_SECONDS=$(or $(SECONDS),60) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol no_update_is_lost_in_a_storm -- --nocapture
 
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null

@@ -1,5 +1,6 @@
 //! The HTTP protocol, tested from outside: the server's own rules, the official SDKs, and the README's quick starts.
 
+mod acceptance;
 mod addressing;
 mod bad_input;
 mod batches;
@@ -15,6 +16,7 @@ mod feeds;
 mod fuzz;
 mod hostile;
 mod idempotency;
+mod import;
 mod limits;
 mod operations;
 mod past;
@@ -23,6 +25,8 @@ mod ranges;
 mod readme;
 mod sdk;
 mod served;
+mod storm;
+mod storm_check;
 mod strict;
 mod support;
 mod tls;

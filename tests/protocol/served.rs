@@ -2,7 +2,7 @@
 //! It knows nothing of what is asked of the server.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -11,6 +11,9 @@ use crate::binary;
 
 /// Far longer than a start or a stop takes on a busy machine: reaching it means that the server hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port that is free.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// A running `etagdb serve` with an empty store of its own.
 pub(crate) struct Served {
@@ -21,6 +24,8 @@ pub(crate) struct Served {
     url: String,
     /// Taken along by a restart.
     data: Option<tempfile::TempDir>,
+    /// Where it was told to listen.
+    listen: String,
     /// What the shell ran before the server.
     command: String,
     arguments: Vec<String>,
@@ -39,25 +44,42 @@ impl Served {
 
     /// Starts the server in a shell that has run `command`, such as `ulimit -n 700`, and waits for its ready line.
     pub(crate) fn start_under(command: &str, arguments: &[&str]) -> Self {
+        Self::start_as(ANY_PORT, command, arguments)
+    }
+
+    /// Starts the server on an address, and waits for its ready line. After a kill it is back at the same address.
+    pub(crate) fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        Self::start_as(listen, ":", arguments)
+    }
+
+    fn start_as(listen: &str, command: &str, arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self::launch(tempfile::tempdir().expect("a temporary directory"), command.to_owned(), arguments)
+        Self::launch(data, listen.to_owned(), command.to_owned(), arguments)
     }
 
     /// Kills the server (SIGKILL), and starts another over the same store.
-    pub(crate) fn kill_and_restart(mut self) -> Self {
+    pub(crate) fn kill_and_restart(self) -> Self {
+        self.kill_and_restart_after(|_| {})
+    }
+
+    /// The same, with something done to the store in between.
+    pub(crate) fn kill_and_restart_after(mut self, meddle: impl FnOnce(&Path)) -> Self {
         self.child.kill().expect("a process that runs");
         self.child.wait().expect("the server's exit status");
         let data = self.data.take().expect("the store's directory");
-        Self::launch(data, std::mem::take(&mut self.command), std::mem::take(&mut self.arguments))
+        meddle(&data.path().join("store"));
+        let [listen, command] = [&mut self.listen, &mut self.command].map(std::mem::take);
+        Self::launch(data, listen, command, std::mem::take(&mut self.arguments))
     }
 
-    fn launch(data: tempfile::TempDir, command: String, arguments: Vec<String>) -> Self {
+    fn launch(data: tempfile::TempDir, listen: String, command: String, arguments: Vec<String>) -> Self {
         let binary = binary::find();
         // The shell becomes the server, so that a signal to the child is one to the server.
         let mut child = Command::new("sh")
             .args(["-c", &format!("{command}; exec \"$0\" \"$@\"")])
             .arg(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", &listen, "--data"])
             .arg(data.path().join("store"))
             .args(&arguments)
             .env("ETAGDB_LOG", "warn")
@@ -69,8 +91,8 @@ impl Served {
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served =
-            Self { child, lines, ready: String::new(), url: String::new(), data: Some(data), command, arguments };
+        let (ready, url) = (String::new(), String::new());
+        let mut served = Self { child, lines, ready, url, data: Some(data), listen, command, arguments };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
