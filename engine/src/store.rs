@@ -21,6 +21,7 @@ use crate::expiry::Expiries;
 use crate::flusher::Flusher;
 use crate::health::Health;
 use crate::judge::{WAITS_FOR_ITSELF, refuse_in_update};
+use crate::landing::Landings;
 use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
 use crate::pending::Pending;
@@ -78,6 +79,7 @@ pub(crate) struct Core {
     pub(crate) stripes: Stripes,
     pub(crate) cache: VersionCache,
     pub(crate) queue: Queue,
+    pub(crate) landings: Landings,
     pub(crate) turns: Turns,
     pub(crate) pending: Pending,
     pub(crate) epochs: Epochs,
@@ -169,6 +171,7 @@ impl Store {
             stripes: Stripes::new(),
             cache: VersionCache::new(options.document_cache_bytes),
             queue: Queue::new(last_assigned, last_time_ms),
+            landings: Landings::default(),
             turns: Turns::default(),
             pending: Pending::new(),
             epochs: Epochs::new(epochs, last_assigned),

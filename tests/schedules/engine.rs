@@ -35,8 +35,10 @@ mod engine {
     pub(crate) mod flusher;
     pub(crate) mod handle;
     pub(crate) mod health;
+    pub(crate) mod histogram;
     pub(crate) mod history;
     pub(crate) mod judge;
+    pub(crate) mod landing;
     pub(crate) mod maintenance;
     pub(crate) mod options;
     pub(crate) mod pages;
