@@ -63,12 +63,13 @@ use crate::error::Result;
 use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update, rest_of_unit};
 use crate::landing::{Logged, Unlogged};
 use crate::pending::Head;
-use crate::queue::{Basis, Group, Place, Ticket, Wait, Work};
+use crate::queue::{Basis, Group, Place, Ticket, Work};
 use crate::reads::{Reads, Validator};
 use crate::rocks::Rows;
 use crate::store::Core;
 use crate::sync::Stopwatch;
 use crate::ttl::NEVER_MS;
+use crate::waiter::Wait;
 
 /// A batch that was judged, and is queued if there is anything to write.
 pub(crate) enum Judged {

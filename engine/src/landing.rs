@@ -22,12 +22,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, Recorder};
-use crate::queue::{Group, MANY, Submission, Summons, Told, Turn, Wait, Waiter, deliver, tell};
+use crate::queue::{Group, MANY, Submission};
 use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Stopwatch};
+use crate::waiter::{Told, Turn, Wait, Waiter, deliver, tell};
 
 /// About what it takes until a writer that was answered has queued its next write, for each of those who are: they share
 /// the processors.

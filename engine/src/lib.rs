@@ -54,6 +54,7 @@ mod checkpoint;
 mod clock;
 mod collection;
 mod commit;
+mod committer;
 mod cursors;
 mod derived;
 mod directory;
@@ -100,6 +101,7 @@ mod ttl;
 mod typed;
 mod verify;
 mod visible;
+mod waiter;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};

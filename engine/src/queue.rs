@@ -1,5 +1,5 @@
 //! The queue of commits: who comes when, who leads, and who waits for whom. Owns commit sequences and times as they are
-//! given out, and the answers to waiting writers; what a leader does with a group is `commit`'s.
+//! given out; what a leader does with a group is `commit`'s, how writers wait `waiter`'s.
 //!
 //! # Leading
 //!
@@ -16,27 +16,24 @@
 //! # Groups that fail
 //!
 //! Whoever was judged after a group was queued may have been judged by what that group was to write. When the group
-//! cannot be written, all of that is void: the *generation* moves on, everything in the queue is refused, and so is everything that
-//! was judged in the generation before and comes to the queue afterwards. Nothing that is refused this way was given to
-//! the disk.
+//! cannot be written, all of that is void: the *generation* moves on, everything in the queue is refused, and so is
+//! everything that was judged in the generation before and comes to the queue afterwards. Nothing that is refused this
+//! way was given to the disk.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use crate::collection::CollectionState;
+use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::judge::JudgedWrite;
 use crate::landing::Unlogged;
 use crate::reads::Reads;
 use crate::rocks::Rows;
 use crate::store::Core;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Condvar, Mutex, hint};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex};
+use crate::waiter::{Answer, Turn, Wait, Waiter, deliver, tell};
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;
@@ -55,7 +52,6 @@ pub(crate) const MANY: usize = 16;
 const MANY_UNSYNCED: usize = 4;
 /// How often a writer looks for its answer before it sleeps, when nothing is synced: some tens of microseconds.
 const LOOKS: u32 = 512;
-const LOOKS_PER_YIELD: u32 = 32;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -67,7 +63,7 @@ pub(crate) struct Queue {
     /// Written under the lock of the state.
     generation: AtomicU64,
     /// How the store's own thread is called to lead.
-    summons: Summons,
+    pub(crate) summons: Summons,
     /// The newest sequence in the log. Written by leaders.
     logged: AtomicU64,
 }
@@ -143,13 +139,6 @@ impl Work {
     }
 }
 
-/// How a writer waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    Blocking,
-    AsFuture,
-}
-
 /// A place in the queue.
 pub(crate) struct Ticket {
     pub(crate) place: Place,
@@ -157,147 +146,10 @@ pub(crate) struct Ticket {
     leads: bool,
 }
 
-/// Where a waiting writer gets its answer.
-pub(crate) struct Waiter {
-    pub(crate) wait: Wait,
-    /// Whether there is a turn in the slot: for those who look before they sleep.
-    is_called: AtomicBool,
-    slot: Mutex<Slot>,
-    called: Condvar,
-}
-
-#[derive(Default)]
-struct Slot {
-    turn: Option<Turn>,
-    waker: Option<Waker>,
-}
-
-pub(crate) enum Turn {
-    Lead,
-    /// To land what is in the log, if nobody else has.
-    Land,
-    /// The answer, and others who are to be told theirs.
-    Done(Result<()>, Vec<Told>),
-}
-
-/// A writer and its answer.
-pub(crate) type Told = (Arc<Waiter>, Result<()>);
-
-/// Answers all. Those who block help: each of the first few answers a few of the others. To wake a thread takes its
-/// waker a few microseconds and the thread many, so neither one for all nor a long chain of them is quick.
-pub(crate) fn tell(mut all: Vec<Told>) {
-    let share = all.len().isqrt();
-    while let Some((waiter, result)) = all.pop() {
-        let others = match waiter.wait {
-            Wait::Blocking => all.split_off(all.len().saturating_sub(share)),
-            Wait::AsFuture => Vec::new(),
-        };
-        waiter.call(Turn::Done(result, others));
-    }
-}
-
-/// Has all answered by the first of them who can.
-fn have_told(mut all: Vec<Told>) {
-    if let Some(index) = all.iter().position(|(waiter, _)| waiter.wait == Wait::Blocking) {
-        let (waiter, result) = all.swap_remove(index);
-        waiter.call(Turn::Done(result, all));
-    } else {
-        tell(all);
-    }
-}
-
-/// As [`have_told`], but for `own`, whose answer becomes `answer`.
-pub(crate) fn deliver(mut told: Vec<Told>, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
-    if let Some(index) = own.and_then(|own| told.iter().position(|(waiter, _)| Arc::ptr_eq(waiter, own))) {
-        *answer = Some(told.swap_remove(index).1);
-    }
-    have_told(told);
-}
-
-impl Waiter {
-    fn new(wait: Wait) -> Arc<Waiter> {
-        Arc::new(Waiter { wait, is_called: AtomicBool::new(false), slot: Mutex::default(), called: Condvar::new() })
-    }
-
-    pub(crate) fn call(&self, turn: Turn) {
-        let waker = {
-            let mut slot = self.slot.lock();
-            // A call to land may come late, when the writer has its answer or will have no other turn.
-            if matches!(turn, Turn::Land) && slot.turn.is_some() {
-                return;
-            }
-            slot.turn = Some(turn);
-            self.is_called.store(true, Ordering::Release);
-            slot.waker.take()
-        };
-        self.called.notify_one();
-        if let Some(waker) = waker {
-            // A waker is foreign code, and this thread works for others: they are not to suffer from its panic.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-    }
-
-    fn is_called(&self) -> bool {
-        self.is_called.load(Ordering::Acquire)
-    }
-
-    /// `looks`: how often to look for the turn before sleeping.
-    fn wait(&self, looks: u32) -> Turn {
-        for look in 0..looks {
-            if self.is_called() {
-                break;
-            }
-            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 { thread::yield_now() } else { hint::spin_loop() }
-        }
-        let mut slot = self.slot.lock();
-        self.is_called.store(false, Ordering::Relaxed);
-        loop {
-            match slot.turn.take() {
-                Some(turn) => return turn,
-                None => self.called.wait(&mut slot),
-            }
-        }
-    }
-
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut slot = self.slot.lock();
-        match slot.turn.take() {
-            Some(Turn::Done(result, _)) => Poll::Ready(result),
-            // Futures are not called to lead.
-            Some(Turn::Lead | Turn::Land) | None => {
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
 impl Ticket {
     /// For a holder that waits as a future.
     pub(crate) fn into_answer(self) -> Answer {
         Answer(self.waiter)
-    }
-}
-
-/// The answer to a ticket whose holder does not lead.
-pub(crate) struct Answer(Arc<Waiter>);
-
-impl Future for Answer {
-    type Output = Result<()>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.0.poll(context)
-    }
-}
-
-impl Answer {
-    /// Waits for it in place of polling.
-    pub(crate) fn wait(self) -> Result<()> {
-        loop {
-            if let Turn::Done(result, _) = self.0.wait(0) {
-                return result;
-            }
-        }
     }
 }
 
@@ -491,7 +343,7 @@ impl Core {
 
     /// Takes some groups from the head of the queue to the log, sees to it that they land, and passes the lead on.
     /// Returns the answer of the leader's own submission, if it has it.
-    fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
+    pub(crate) fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
         let mut lead = Lead { core: self, waiters: Vec::new() };
         let mut answer = None;
         let syncs = self.options.syncs();
@@ -627,7 +479,7 @@ impl Core {
     pub(crate) fn wait_until_queued(&self, count: usize) {
         let queued = || self.queue.state.lock().waiting.iter().map(|group| group.submissions.len()).sum::<usize>();
         while queued() < count {
-            thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
 }
@@ -650,89 +502,6 @@ impl Drop for Lead<'_> {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),
             Some(_) => self.core.queue.summons.call(),
-        }
-    }
-}
-
-/// How a thread of the store's own is called.
-#[derive(Default)]
-pub(crate) struct Summons {
-    calls: Mutex<Calls>,
-    called: Condvar,
-}
-
-#[derive(Default)]
-struct Calls {
-    work: bool,
-    stop: bool,
-}
-
-impl Summons {
-    pub(crate) fn call(&self) {
-        self.calls.lock().work = true;
-        self.called.notify_one();
-    }
-
-    fn stop(&self) {
-        self.calls.lock().stop = true;
-        self.called.notify_one();
-    }
-
-    /// Waits to be called; false when it is time to stop.
-    fn answer(&self) -> bool {
-        let mut calls = self.calls.lock();
-        loop {
-            if std::mem::take(&mut calls.work) {
-                return true;
-            }
-            if calls.stop {
-                return false;
-            }
-            self.called.wait(&mut calls);
-        }
-    }
-}
-
-/// The store's own threads, one that leads and one that lands; stopped and waited for when dropped, after what is in the
-/// queue has landed.
-pub(crate) struct Committer {
-    core: Arc<Core>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Committer {
-    pub(crate) fn start(core: &Arc<Core>) -> Result<Committer> {
-        let mut committer = Committer { core: Arc::clone(core), threads: Vec::new() };
-        let worker = Arc::clone(core);
-        committer.spawn("etagdb-committer", move || {
-            while worker.queue.summons.answer() {
-                worker.lead(None);
-            }
-        })?;
-        let worker = Arc::clone(core);
-        committer.spawn("etagdb-lander", move || {
-            while worker.landings.summons.answer() {
-                worker.land(worker.landings.lander(), None, &mut None);
-            }
-        })?;
-        Ok(committer)
-    }
-
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.threads.push(thread::Builder::new().name(name.into()).spawn(work).map_err(Error::io)?);
-        Ok(())
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        // In this order: the first leaves work to the second.
-        for (summons, thread) in
-            [&self.core.queue.summons, &self.core.landings.summons].iter().zip(self.threads.drain(..))
-        {
-            summons.stop();
-            // It has nothing to say: those it worked for were answered.
-            let _ = thread.join();
         }
     }
 }

@@ -91,14 +91,14 @@ const BUGS: [Bug; 28] = [
     Bug {
         name: "wake-up-lost",
         scenarios: &["one-key"],
-        file: "queue.rs",
+        file: "waiter.rs",
         sound: "        self.called.notify_one();\n        if let Some(waker)",
         broken: "        if !PLANTED { self.called.notify_one(); }\n        if let Some(waker)",
     },
     Bug {
         name: "waker-not-called",
         scenarios: &["futures"],
-        file: "queue.rs",
+        file: "waiter.rs",
         sound: "        if let Some(waker) = waker {",
         broken: "        if let Some(waker) = waker.filter(|_| !PLANTED) {",
     },
@@ -140,7 +140,7 @@ const BUGS: [Bug; 28] = [
     Bug {
         name: "late-call-takes-the-answer",
         scenarios: &["one-key"],
-        file: "queue.rs",
+        file: "waiter.rs",
         sound: "if matches!(turn, Turn::Land) && slot.turn.is_some() {",
         broken: "if !PLANTED && matches!(turn, Turn::Land) && slot.turn.is_some() {",
     },

@@ -15,13 +15,7 @@ pub(crate) use shuttle::thread;
 
 /// Hashes with the same seed each time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RandomState;
-
-impl RandomState {
-    pub(crate) fn new() -> RandomState {
-        RandomState
-    }
-}
+pub(crate) struct RandomState(());
 
 impl BuildHasher for RandomState {
     type Hasher = DefaultHasher;
