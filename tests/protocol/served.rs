@@ -2,7 +2,7 @@
 //! It knows nothing of what is asked of the server.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -51,26 +51,39 @@ impl Served {
         Self::launch(data, std::mem::take(&mut self.command), std::mem::take(&mut self.arguments))
     }
 
-    fn launch(data: tempfile::TempDir, command: String, arguments: Vec<String>) -> Self {
-        let binary = binary::find();
+    /// Starts a server by a command line, such as `etagdb serve --strict`, in a directory, and waits for its ready line.
+    /// `etagdb` is the built binary.
+    pub(crate) fn by_command(line: &str, directory: &Path) -> Self {
+        let mut shell = Command::new("sh");
         // The shell becomes the server, so that a signal to the child is one to the server.
-        let mut child = Command::new("sh")
+        shell.args(["-c", &format!("exec {line}")]).current_dir(directory).env("PATH", binary::path());
+        Self::ready(shell, None, String::new(), Vec::new())
+    }
+
+    fn launch(data: tempfile::TempDir, command: String, arguments: Vec<String>) -> Self {
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", &format!("{command}; exec \"$0\" \"$@\"")])
-            .arg(&binary)
+            .arg(binary::find())
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data.path().join("store"))
-            .args(&arguments)
+            .args(&arguments);
+        Self::ready(shell, Some(data), command, arguments)
+    }
+
+    /// Starts what the shell is to become, and waits until it accepts connections.
+    fn ready(mut shell: Command, data: Option<tempfile::TempDir>, command: String, arguments: Vec<String>) -> Self {
+        let mut child = shell
             .env("ETAGDB_LOG", "warn")
             .env_remove("ETAGDB_KEY")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("cannot run {shell:?}: {error}"));
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served =
-            Self { child, lines, ready: String::new(), url: String::new(), data: Some(data), command, arguments };
+        let mut served = Self { child, lines, ready: String::new(), url: String::new(), data, command, arguments };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
