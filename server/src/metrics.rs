@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etagdb::{PinKind, Stats, Store};
+use etagdb::{PinKind, Stats, Store, StoreHealth};
 use http::{Method, StatusCode};
 
 use crate::headers::Headers;
@@ -221,7 +221,7 @@ impl Metrics {
             "Connections refused because of their limit.",
             &value(&self.connections_refused),
         );
-        render_store(&mut text, &store.stats());
+        render_store(&mut text, &store.stats(), store.health() == StoreHealth::Healthy);
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         text.one(
             "process_start_time_seconds",
@@ -268,7 +268,7 @@ impl Metrics {
     }
 }
 
-fn render_store(text: &mut Text, stats: &Stats) {
+fn render_store(text: &mut Text, stats: &Stats, writable: bool) {
     let number = |value: u64| value.to_string();
     let group_seconds = stats.group_time.as_secs_f64();
     let age = stats.pins.iter().map(|pin| pin.since).min().map(|since| since.elapsed().unwrap_or_default());
@@ -291,7 +291,7 @@ fn render_store(text: &mut Text, stats: &Stats) {
         ("waiting_feeds", "gauge", "Change feeds that wait for a commit.", number(stats.waiting_feeds as u64)),
         ("versions", "gauge", "About how many version rows there are.", number(stats.versions_estimate)),
         ("versions_bytes", "gauge", "Bytes of version rows in sorted files.", number(stats.versions_bytes)),
-        ("writable", "gauge", "Whether the store takes writes.", number(u64::from(stats.writable))),
+        ("writable", "gauge", "Whether the store takes writes.", number(u64::from(writable))),
     ] {
         text.one(&format!("etagdb_{name}"), kind, help, &value);
     }

@@ -23,6 +23,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    pub(crate) fn with_capacity(_: usize) -> Rows {
+        Rows::default()
+    }
+
     pub(crate) fn sequences(&self) -> u64 {
         self.changes.len() as u64
     }

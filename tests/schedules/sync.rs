@@ -63,6 +63,11 @@ impl<T> Mutex<T> {
         MutexGuard { mutex: self, value: Some(unpoisoned(self.value.lock())), lock: Some(lock) }
     }
 
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let lock = self.scheduled().try_lock().ok()?;
+        Some(MutexGuard { mutex: self, value: Some(unpoisoned(self.value.lock())), lock: Some(lock) })
+    }
+
     pub(crate) fn is_locked(&self) -> bool {
         self.scheduled().try_lock().is_err()
     }
@@ -70,8 +75,7 @@ impl<T> Mutex<T> {
     /// Gives up at once: a time that is over before anything happens.
     pub(crate) fn try_lock_for(&self, _: Duration) -> Option<MutexGuard<'_, T>> {
         thread::yield_now();
-        let lock = self.scheduled().try_lock().ok()?;
-        Some(MutexGuard { mutex: self, value: Some(unpoisoned(self.value.lock())), lock: Some(lock) })
+        self.try_lock()
     }
 }
 

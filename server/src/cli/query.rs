@@ -89,8 +89,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         (None, Some(url)) => {
             let key = account_key(args.key.clone())?;
             let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-            let authority = args.ca.as_deref().map(remote::authority).transpose()?;
-            let server = Server { url: url.clone(), signer, authority, retry_for: Duration::ZERO };
+            let authorities = args.ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
+            let server = Server { url: url.clone(), signer, authorities, retry_for: Duration::ZERO };
             let pages = RemotePages::begin(server, &args.database, &args.container, question)?;
             print(args, pages.map(|page| page.map_err(Failure::Failed)))
         }
