@@ -1,6 +1,5 @@
 //! Finds the built server. Cargo does not build another package's binary for a test, so it can be missing, or old.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -18,15 +17,6 @@ pub(crate) fn find() -> PathBuf {
         panic!("the server at {} is older than {}: {build}", built.display(), newer.display());
     }
     built
-}
-
-/// A `PATH` on which `etagdb` is the server to test.
-pub(crate) fn path() -> OsString {
-    let binary = std::path::absolute(find()).expect("a working directory");
-    assert!(binary.ends_with("etagdb"), "{} is to be called etagdb", binary.display());
-    let others = std::env::var_os("PATH").unwrap_or_default();
-    let directories = binary.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&others));
-    std::env::join_paths(directories).expect("directories that can be in a PATH")
 }
 
 /// A source file that has changed since `built` was linked. Cargo lists the sources in a file beside the binary.

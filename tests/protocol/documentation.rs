@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::binary;
+use crate::sdk::where_there_is;
 
 #[test]
 fn links_lead_somewhere() {
@@ -43,6 +44,25 @@ fn commands_and_flags_exist() {
         }
     }
     assert!(unknown.is_empty(), "the command line knows nothing of:\n{}", unknown.join("\n"));
+}
+
+/// systemd's own reading of the unit, where there is one; with the built server in place of the installed one.
+#[test]
+fn the_unit_is_one_that_systemd_takes() {
+    where_there_is("systemd unit", &["systemd-analyze"], || {
+        let unit = read(&project().join("packaging/etagdb.service"));
+        let binary = std::path::absolute(binary::find()).expect("a working directory");
+        let installed = "/usr/local/bin/etagdb";
+        assert!(unit.contains(installed), "the unit runs another program");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let copy = directory.path().join("etagdb.service");
+        std::fs::write(&copy, unit.replace(installed, &binary.to_string_lossy())).expect("a copy of the unit");
+        let output = Command::new("systemd-analyze").arg("verify").arg(&copy).output().expect("systemd-analyze");
+        let said = String::from_utf8_lossy(&output.stderr);
+        // It warns of units that are the machine's own, too.
+        let about: Vec<&str> = said.lines().filter(|line| line.contains("etagdb")).collect();
+        assert!(output.status.success() && about.is_empty(), "{}: {said}", output.status);
+    });
 }
 
 /// The flags of each command, as its help names them.
@@ -98,11 +118,14 @@ fn unknown_in(line: &str, help: &Help) -> impl Iterator<Item = String> {
         if word == "etagdb" || word.ends_with("/etagdb") {
             known = words.peek().and_then(|name| help.get(*name)).or(help.get(""));
             let is_name = |name: &&str| name.len() > 2 && name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-            if let Some(name) = words.next_if(|name| is_name(name) && !name.starts_with('-')) {
-                if !help.contains_key(name) {
-                    unknown.push(format!("etagdb {name}"));
-                    known = None;
-                }
+            // The line that a server prints, `etagdb ready on`, is no command.
+            if words.next_if_eq(&"ready").is_some() {
+                known = None;
+            } else if let Some(name) = words.next_if(|name| is_name(name) && !name.starts_with('-'))
+                && !help.contains_key(name)
+            {
+                unknown.push(format!("etagdb {name}"));
+                known = None;
             }
         } else if matches!(word, "|" | "||" | "&&" | ";" | "--") {
             known = None;

@@ -15,9 +15,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::binary;
 use crate::sdk::{beside, run, set_up};
-use crate::served::Served;
+use crate::served::{Served, search_path};
 
 /// The address in the guides.
 const ADDRESS: &str = "127.0.0.1:8081";
@@ -30,6 +29,11 @@ fn serving() {
 #[test]
 fn migrating() {
     follow("migrating.md");
+}
+
+#[test]
+fn data_and_queries() {
+    follow("queries.md");
 }
 
 #[test]
@@ -58,7 +62,11 @@ fn no_guide_is_forgotten() {
         let followed = tests.contains(&format!("follow({name:?})"));
         let compiled = engine.contains(&format!("docs/guide/{name}"));
         for step in steps {
-            let tried = if step.becomes == Becomes::DocTest { compiled } else { followed };
+            let tried = match step.becomes {
+                Becomes::NotRun => true,
+                Becomes::DocTest => compiled,
+                _ => followed,
+            };
             assert!(tried, "{name}, line {}: no test looks at this block", step.line);
         }
     }
@@ -169,7 +177,7 @@ fn program(language: &str, text: &str, directory: &Path, place: &str) -> Command
         }
         other => panic!("{place}: nobody here runs `{other}`"),
     };
-    command.current_dir(directory).env("PATH", binary::path()).env("ETAGDB_LOG", "warn");
+    command.current_dir(directory).env("PATH", search_path()).env("ETAGDB_LOG", "warn");
     command
 }
 
@@ -221,7 +229,8 @@ fn steps(guide: &str) -> Result<Vec<Step>, String> {
         } else if let Some(comment) = line.trim().strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
             match comment {
                 "stop" => {
-                    steps.push(Step { line: at, becomes: Becomes::Stop, language: String::new(), text: String::new() })
+                    let (language, text) = (String::new(), String::new());
+                    steps.push(Step { line: at, becomes: Becomes::Stop, language, text });
                 }
                 "serve" | "run" | "prints" => marker = Some(comment),
                 _ if comment.starts_with("not run: ") || comment.starts_with("excerpt of ") => marker = Some(comment),

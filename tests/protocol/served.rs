@@ -1,6 +1,7 @@
 //! The built server as a child process: found, started on a free port, stopped as an operator would stop it.
 //! It knows nothing of what is asked of the server.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -78,7 +79,7 @@ impl Served {
     pub(crate) fn by_command(line: &str, directory: &Path) -> Self {
         let mut shell = Command::new("sh");
         // The shell becomes the server, so that a signal to the child is one to the server.
-        shell.args(["-c", &format!("exec {line}")]).current_dir(directory).env("PATH", binary::path());
+        shell.args(["-c", &format!("exec {line}")]).current_dir(directory).env("PATH", search_path());
         Self::ready(shell)
     }
 
@@ -172,6 +173,15 @@ impl Served {
         }
         self.child.wait().expect("the server's exit status")
     }
+}
+
+/// A `PATH` on which `etagdb` is the server to test.
+pub(crate) fn search_path() -> OsString {
+    let built = std::path::absolute(binary::find()).expect("a working directory");
+    assert!(built.ends_with("etagdb"), "{} is to be called etagdb", built.display());
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let directories = built.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&others));
+    std::env::join_paths(directories).expect("directories that can be in a PATH")
 }
 
 impl Drop for Served {

@@ -60,7 +60,7 @@ fn run(client: &mut Client, operation: &str, condition: Option<(&str, &str)>) ->
 }
 
 #[test]
-fn each_cell_of_the_readme() {
+fn each_cell_of_the_guide() {
     let rows = table();
     assert_eq!(rows.len(), 17, "{rows:?}");
     for (mode, host) in [("by default", Host::start()), ("with --strict", strict())] {
