@@ -134,3 +134,8 @@ pub use ttl::{CollectionTtl, DocumentTtl, PutOptions};
 pub use typed::{Bincode, Encoding, Json, TypedCollection, TypedDocument, TypedScan};
 pub use visible::Ready;
 pub use watermark::{Pin, PinKind};
+
+/// The guide's programs, which are documentation tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/embedding.md")]
+struct Guide;

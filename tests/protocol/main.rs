@@ -1,4 +1,4 @@
-//! The HTTP protocol, tested from outside: the server's own rules, the official SDKs, and the README's quick starts.
+//! The HTTP protocol, tested from outside: the server's own rules, the official SDKs, the README's quick starts, and the guides.
 
 mod acceptance;
 mod addressing;
@@ -11,9 +11,11 @@ mod chaos;
 mod conditions;
 mod conflicts;
 mod conformance;
+mod documentation;
 mod explorer;
 mod feeds;
 mod fuzz;
+mod guide;
 mod hostile;
 mod idempotency;
 mod import;

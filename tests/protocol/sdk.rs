@@ -58,24 +58,24 @@ fn throttled_sdks_try_again() {
 
 #[test]
 fn official_go_sdk() {
-    where_there_is("go", &["go"], || judge("go", &mut Command::new(set_up("go")), Served::start()));
+    where_there_is("Go SDK", &["go"], || judge("go", &mut Command::new(set_up("go")), Served::start()));
 }
 
 #[test]
 fn official_go_sdk_over_tls() {
-    where_there_is("go", &["go"], || {
+    where_there_is("Go SDK", &["go"], || {
         judge("go", &mut Command::new(set_up("go")), Served::start_with(&["--tls", "self-signed"]));
     });
 }
 
 #[test]
 fn official_java_sdk() {
-    where_there_is("java", JAVA, || judge("java", &mut Command::new(set_up("java")), Served::start()));
+    where_there_is("Java SDK", JAVA, || judge("java", &mut Command::new(set_up("java")), Served::start()));
 }
 
 #[test]
 fn official_java_sdk_over_tls() {
-    where_there_is("java", JAVA, || {
+    where_there_is("Java SDK", JAVA, || {
         judge("java", &mut Command::new(set_up("java")), Served::start_with(&["--tls", "self-signed"]));
     });
 }
@@ -84,12 +84,12 @@ fn official_java_sdk_over_tls() {
 pub(crate) const JAVA: &[&str] = &["java", "javac", "keytool", "mvn"];
 
 /// Runs a test if the machine has these programs, and says so if it has not.
-pub(crate) fn where_there_is(language: &str, tools: &[&str], test: impl FnOnce()) {
+pub(crate) fn where_there_is(what: &str, tools: &[&str], test: impl FnOnce()) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &&str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
     match tools.iter().find(|tool| !is_there(tool)) {
         None => test(),
-        Some(missing) => skipped(&format!("the {language} SDK was not tried: there is no `{missing}` here")),
+        Some(missing) => skipped(&format!("the {what} was not tried: there is no `{missing}` here")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The built server as a child process: found, started on a free port, stopped as an operator would stop it.
 //! It knows nothing of what is asked of the server.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -73,26 +74,51 @@ impl Served {
         Self::launch(data, listen, command, std::mem::take(&mut self.arguments))
     }
 
-    fn launch(data: tempfile::TempDir, listen: String, command: String, arguments: Vec<String>) -> Self {
-        let binary = binary::find();
+    /// Starts a server by a command line, such as `etagdb serve --strict`, in a directory, and waits for its ready line.
+    /// `etagdb` is the built binary.
+    pub(crate) fn by_command(line: &str, directory: &Path) -> Self {
+        let mut shell = Command::new("sh");
         // The shell becomes the server, so that a signal to the child is one to the server.
-        let mut child = Command::new("sh")
+        shell.args(["-c", &format!("exec {line}")]).current_dir(directory).env("PATH", search_path());
+        Self::ready(shell)
+    }
+
+    fn launch(data: tempfile::TempDir, listen: String, command: String, arguments: Vec<String>) -> Self {
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", &format!("{command}; exec \"$0\" \"$@\"")])
-            .arg(&binary)
+            .arg(binary::find())
             .args(["serve", "--listen", &listen, "--data"])
             .arg(data.path().join("store"))
-            .args(&arguments)
+            .args(&arguments);
+        let mut served = Self::ready(shell);
+        (served.data, served.listen, served.command, served.arguments) = (Some(data), listen, command, arguments);
+        served
+    }
+
+    /// Starts what the shell is to become, and waits until it accepts connections.
+    fn ready(mut shell: Command) -> Self {
+        let mut child = shell
             .env("ETAGDB_LOG", "warn")
             .env_remove("ETAGDB_KEY")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("cannot run {shell:?}: {error}"));
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let (ready, url) = (String::new(), String::new());
-        let mut served = Self { child, lines, ready, url, data: Some(data), listen, command, arguments };
+        let none = String::new;
+        let mut served = Self {
+            child,
+            lines,
+            ready: none(),
+            url: none(),
+            data: None,
+            listen: none(),
+            command: none(),
+            arguments: Vec::new(),
+        };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
@@ -147,6 +173,15 @@ impl Served {
         }
         self.child.wait().expect("the server's exit status")
     }
+}
+
+/// A `PATH` on which `etagdb` is the server to test.
+pub(crate) fn search_path() -> OsString {
+    let built = std::path::absolute(binary::find()).expect("a working directory");
+    assert!(built.ends_with("etagdb"), "{} is to be called etagdb", built.display());
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let directories = built.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&others));
+    std::env::join_paths(directories).expect("directories that can be in a PATH")
 }
 
 impl Drop for Served {

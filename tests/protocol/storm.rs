@@ -74,7 +74,7 @@ fn a_server_that_forgets_does_not_weather_a_storm() {
 /// The SDKs that take part: Go where the machine has it.
 fn sdks() -> Vec<&'static str> {
     let mut sdks = vec!["javascript", "python", "rust"];
-    crate::sdk::where_there_is("go", &["go"], || sdks.push("go"));
+    crate::sdk::where_there_is("Go SDK", &["go"], || sdks.push("go"));
     sdks
 }
 
