@@ -65,7 +65,6 @@ fn a_server_that_forgets_does_not_weather_a_storm() {
             _ => {}
         }
     });
-    assert!(kills >= 2, "the storm was too short to forget anything");
     let faults = faults(&evidence);
     let is_found = |part: &str| faults.iter().any(|fault| fault.contains(part));
     assert!(is_found("it was acknowledged, and"), "the missing writes were not found: {}", first(&faults));
@@ -109,9 +108,11 @@ fn storm(clients: usize, time: Duration, mut meddle: impl FnMut(&Path)) -> Evide
 
     let mut outages = Vec::new();
     let end = Instant::now() + time;
-    while Instant::now() < end {
+    // However slow the machine, the server is killed twice.
+    while Instant::now() < end || outages.len() < 2 {
         let life = Duration::from_millis(LIFE_MS.start + next(&mut random) % (LIFE_MS.end - LIFE_MS.start));
-        collect(&lines, (Instant::now() + life).min(end), &mut attempts);
+        let dies = Instant::now() + life;
+        collect(&lines, if outages.len() < 2 { dies } else { dies.min(end) }, &mut attempts);
         let from = now();
         served = served.kill_and_restart_after(&mut meddle);
         outages.push(Outage { from, to: now() });
