@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etagdb::{PinKind, Stats, Store, StoreHealth};
+use etagdb::{Histogram, PinKind, Stats, Store, StoreHealth};
 use http::{Method, StatusCode};
 
 use crate::headers::Headers;
@@ -295,6 +295,14 @@ fn render_store(text: &mut Text, stats: &Stats, writable: bool) {
     ] {
         text.one(&format!("etagdb_{name}"), kind, help, &value);
     }
+    let micros = |micros: u64| seconds(micros).to_string();
+    text.histogram(
+        "etagdb_commit_group_size",
+        "Writes in a group that went to disk as one.",
+        &stats.group_sizes,
+        number,
+    );
+    text.histogram("etagdb_sync_seconds", "Time to sync the log for a group.", &stats.sync_micros, micros);
     text.family("etagdb_pins", "gauge", "What keeps old versions from being dropped.");
     let count = |wanted: fn(&PinKind) -> bool| stats.pins.iter().filter(|pin| wanted(&pin.kind)).count().to_string();
     text.line("etagdb_pins", "kind=\"snapshot\"", &count(|kind| matches!(kind, PinKind::Snapshot)));
@@ -316,6 +324,20 @@ impl Text {
 
     fn line(&mut self, name: &str, labels: &str, value: &str) {
         let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    /// `shown`: a quantity in the unit that the name says.
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram, shown: impl Fn(u64) -> String) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        let mut up_to = 0;
+        for (largest, count) in histogram.ranges().filter(|(largest, _)| *largest < u64::MAX) {
+            up_to += count;
+            self.line(&bucket, &format!("le=\"{}\"", shown(largest)), &up_to.to_string());
+        }
+        let all = histogram.count().to_string();
+        self.line(&bucket, "le=\"+Inf\"", &all);
+        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {all}", shown(histogram.sum()));
     }
 
     fn one(&mut self, name: &str, kind: &str, help: &str, value: &str) {

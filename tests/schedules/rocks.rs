@@ -26,10 +26,6 @@ impl Rows {
     pub(crate) fn with_capacity(_: usize) -> Rows {
         Rows::default()
     }
-
-    pub(crate) fn sequences(&self) -> u64 {
-        self.changes.len() as u64
-    }
 }
 
 /// What the engine compacts by; there is nothing to compact.

@@ -7,19 +7,15 @@ use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use shuttle::rand::Rng;
+
 pub(crate) use shuttle::hint;
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread;
 
 /// Hashes with the same seed each time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RandomState;
-
-impl RandomState {
-    pub(crate) fn new() -> RandomState {
-        RandomState
-    }
-}
+pub(crate) struct RandomState(());
 
 impl BuildHasher for RandomState {
     type Hasher = DefaultHasher;
@@ -76,6 +72,20 @@ impl<T> Mutex<T> {
     pub(crate) fn try_lock_for(&self, _: Duration) -> Option<MutexGuard<'_, T>> {
         thread::yield_now();
         self.try_lock()
+    }
+}
+
+/// Measures what the engine draws conclusions from: no time at all, or a long one, as the scheduler's random numbers have
+/// it.
+pub(crate) struct Stopwatch;
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::from(shuttle::rand::thread_rng().gen_bool(0.5)))
     }
 }
 
