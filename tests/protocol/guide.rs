@@ -15,7 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::sdk::{beside, run, set_up};
+use crate::sdk::{beside, run, set_up, where_there_is};
 use crate::served::{Served, search_path};
 
 /// The address in the guides.
@@ -23,7 +23,7 @@ const ADDRESS: &str = "127.0.0.1:8081";
 
 #[test]
 fn serving() {
-    follow("serving.md");
+    where_there_is("guide to serving", &["curl"], || follow("serving.md"));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn data_and_queries() {
 
 #[test]
 fn operations() {
-    follow("operations.md");
+    where_there_is("guide to operations", &["curl"], || follow("operations.md"));
 }
 
 #[test]
