@@ -4,10 +4,14 @@
 CARGO ?= cargo
 SERVE ?= --data etagdb-data --listen 127.0.0.1:8081
 BENCH ?=
+PEERS ?=
+SCALING ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance bench soak fuzz powercut histories explorer-screenshots latency instructions memory \ schedules schedules-once mutants
+.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm
+.PHONY: bench bench-http bench-peers scaling latency instructions memory
+.PHONY: soak fuzz powercut histories schedules schedules-once mutants explorer-screenshots
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -47,6 +51,14 @@ examples: unit
 conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
 	ETAGDB_UPDATE=1 ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace --test protocol conformance
 
+acceptance: build ## run all of the Python SDK's own tests (twenty minutes; port 8081 must be free) and write ACCEPTANCE.md
+	ETAGDB_ACCEPTANCE=all ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol the_python_sdks_own_tests -- --nocapture
+
+storm: build sdk ## 64 clients of the official SDKs, a hundred documents and a server that is killed at random, for SECONDS=60
+	ETAGDB_STORM_SECONDS=$(or $(SECONDS),60) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
+	  $(CARGO) test --release --locked --workspace --test protocol no_update_is_lost_in_a_storm -- --nocapture
+
 sdk: ## install the published SDKs that the tests run
 	@tests/sdk/setup.sh >/dev/null
 
@@ -72,6 +84,24 @@ instructions: tools ## instructions of a read and a write against benches/instru
 
 memory: tools ## memory and disk under load for SECONDS=600
 	$(CARGO) bench --locked --workspace --bench throughput -- --only "under load" --soak $(or $(SECONDS),600)
+
+# The other engines stay out of the workspace, and link the RocksDB that the workspace compiled: it is the same one. Where
+# it lies is asked before the variables are set, which would make the workspace compile it again.
+peers = $(abspath $(target))/peers
+
+bench-peers: build ## other embedded stores beside etagdb, a quarter of an hour (PEERS="--engines redb,sled" does less)
+	@librocksdb=$$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
+	    sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p'); \
+	  ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$$librocksdb \
+	  $(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(peers)
+	$(peers)/release/peers --dir $(peers) $(PEERS)
+
+scaling: tools ## how throughput grows with threads, sizes, documents and versions, four minutes (SCALING="--only threads")
+	$(CARGO) bench --locked --workspace --bench scaling -- --dir $(abspath $(target)) $(SCALING)
+
+bench-http: tools ## the server beside its own HTTP stack: writes benches/results/http.md (BENCH="--only h1" takes some of it)
+	@mkdir -p benches/results
+	$(CARGO) bench --locked --workspace --bench http -- $(if $(BENCH),$(BENCH),--rounds 3 --write $(CURDIR)/benches/results/http.md)
 
 powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \

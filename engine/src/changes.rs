@@ -132,13 +132,16 @@ pub struct PreviousVersion {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FeedPage {
-    /// The changes, in commit order. Empty when there is nothing more to tell now.
+    /// The changes, in commit order. Empty when there is nothing more to tell now, or when the page's
+    /// [time](ChangeFeed::page_time) was over before anything was found.
     pub entries: Vec<FeedEntry>,
     /// How far the feed has come with this page. All that is visible up to here has been told or does not concern the
     /// feed: at the end of the last entry's batch, or later.
     pub position: CommitSeq,
     /// The position as an etag, for [`FeedStart::AfterEtag`]; `None` before the first commit.
     pub position_etag: Option<Etag>,
+    /// Whether it reaches to what was the newest commit when it was read. If not, there may be more to tell already.
+    pub is_end: bool,
 }
 
 impl FeedPage {
@@ -211,6 +214,7 @@ pub(crate) struct Request {
     pub(crate) previous_images: bool,
     pub(crate) page_entries: usize,
     pub(crate) page_bytes: usize,
+    pub(crate) page_time: Option<Duration>,
     /// The collections met so far, `None` for dropped ones. Numbers are never given twice.
     pub(crate) known: HashMap<CollectionNumber, Option<Arc<CollectionState>>>,
 }
@@ -257,6 +261,7 @@ impl ChangeFeed {
             previous_images: mode == FeedMode::All,
             page_entries: ChangeFeed::PAGE_ENTRIES,
             page_bytes: ChangeFeed::PAGE_BYTES,
+            page_time: None,
             known: HashMap::new(),
         };
         request.check(store, position)?;
@@ -281,6 +286,14 @@ impl ChangeFeed {
     /// batch is never split: one with more bytes makes a page of its own.
     pub fn page_bytes(mut self, bytes: usize) -> ChangeFeed {
         self.request.page_bytes = bytes;
+        self
+    }
+
+    /// Ends a page after this long, full or not, empty or not: passing over what does not concern the feed takes time,
+    /// too. [`FeedPage::is_end`] tells such a page from one with nothing more behind it. Each page gets on by at least
+    /// one batch. Default: no limit.
+    pub fn page_time(mut self, time: Duration) -> ChangeFeed {
+        self.request.page_time = Some(time);
         self
     }
 

@@ -1,4 +1,4 @@
-//! The only write path: lock stripes, judge, queue, release, and let one writer lead the queue to disk.
+//! The only write path: lock stripes, judge, queue, release; one writer leads the queue to the log, one lands it.
 //!
 //! # The life of a write
 //!
@@ -8,10 +8,11 @@
 //! 3. It puts what it wants written into the queue (`queue`), and gets its commit sequences and its time there. It leaves
 //!    its versions as pending, and releases its stripes: the next writer of the same key can be judged at once.
 //! 4. If nobody leads, it leads; otherwise it waits, by sleeping or as a future.
-//! 5. The leader takes the queue as it stands, encodes all of it into one RocksDB write batch, writes and (under
-//!    `Durability::Sync`) syncs it: one log append and one sync for everybody in the group.
-//! 6. The leader publishes the group's last sequence as visible, takes its versions out of the pending ones, answers
-//!    each writer, and calls the first that has queued meanwhile to lead the next group.
+//! 5. The leader takes the queue as it stands, encodes what is left of it into one RocksDB write batch and writes that to
+//!    the log, without a sync: one append for everybody in the group (`log_group`).
+//! 6. The lander, mostly the leader itself, syncs the log under `Durability::Sync`: one sync for all groups that are in it
+//!    (`landing`). It publishes the last sequence of each as visible, takes its versions out of the pending ones, and
+//!    answers its writers. Where it pays, the next group is written to the log meanwhile.
 //!
 //! A transaction's batch brings along what it read elsewhere. The leader, who comes to the batches in commit order,
 //! refuses it if any of that has changed before its place (`reads`). So it is not certain that it will be written, and
@@ -30,14 +31,15 @@
 //!   that, a loser would read the old version again, lose again, and spin. (Under `Buffered` the same holds with
 //!   "written" in place of "synced".) Only an update closure sees a pending version, and what it makes of it.
 //! * *Commits become visible in sequence order, and the log holds them in that order*, because sequences are given in
-//!   queue order and one leader at a time writes them. So what a crash leaves is a prefix, and a reader that has seen
-//!   sequence n has everything up to n. A sequence whose transaction was refused is not used; nobody ever hears of it.
+//!   queue order, one leader at a time writes them, and one lander at a time publishes them. So what a crash leaves is a
+//!   prefix, and a reader that has seen sequence n has everything up to n. Rows are in RocksDB before they are visible;
+//!   every read names the sequence that it reads at, and so passes them by. A sequence whose transaction was refused is not used; nobody ever hears of it.
 //! * *Nothing builds on what failed.* When a group fails, the generation ends (`queue`): everybody who was judged by
 //!   its versions, or by the versions of those, is refused.
 //! * *After a failed sync* the kernel may have dropped the dirty pages and called them clean, so syncing again proves
-//!   nothing. The outcome of the group is unknown, and no later write may build on it: the store takes no more writes
-//!   until it is reopened. A full disk is different: RocksDB refuses all writes by itself until space returns, the
-//!   group is never visible in this process, and nothing is built on it.
+//!   nothing. The outcome of all that was in the log and not visible is unknown, and no later write may build on it: the
+//!   store takes no more writes until it is reopened. A disk that is full when a group is *written* is different: RocksDB
+//!   has none of the group and refuses all writes by itself until space returns, and nothing is built on it.
 //!
 //! # Rejected
 //!
@@ -45,11 +47,12 @@
 //! * *Letting readers see pending versions*: what they saw may be gone after a power cut.
 //! * *A committer thread for everybody*: a lone writer then pays two thread hand-overs for each write, several times
 //!   what the write itself costs without a sync.
+//! * *Writing and syncing in one call*: with 64 writers, nobody writes while the disk syncs, and the disk waits while
+//!   somebody writes. Always overlapping the two is no better: it makes two groups of writers that sync in turn.
 //! * *Each writer its own RocksDB write, sequence taken beforehand*: RocksDB groups these as well, but not in sequence
 //!   order, so a crash could leave n without n - 1, and visibility needs a list of holes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::CommitSeq;
 use crate::batch::Operation;
@@ -58,13 +61,15 @@ use crate::document::Written;
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionKind};
 use crate::error::Result;
 use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update, rest_of_unit};
+use crate::landing::{Logged, Unlogged};
 use crate::pending::Head;
-use crate::queue::{Basis, Group, Place, Ticket, Wait, Work};
+use crate::queue::{Basis, Group, Place, Ticket, Work};
 use crate::reads::{Reads, Validator};
 use crate::rocks::Rows;
 use crate::store::Core;
-use crate::sync::atomic::Ordering;
+use crate::sync::Stopwatch;
 use crate::ttl::NEVER_MS;
+use crate::waiter::Wait;
 
 /// A batch that was judged, and is queued if there is anything to write.
 pub(crate) enum Judged {
@@ -219,21 +224,19 @@ impl Core {
         self.settle();
     }
 
-    /// Writes a group and publishes it. One result per submission. Called by one leader at a time.
-    pub(crate) fn write_group(&self, group: &mut Group) -> Vec<Result<()>> {
+    /// Writes a group to the log. Called by one leader at a time.
+    pub(crate) fn log_group(&self, mut group: Group) -> Result<Logged, Unlogged> {
         let mut rows = std::mem::take(&mut group.rows);
-        let group = &group.submissions[..];
-        // A failure of the group before this one, or of the flusher, is known only now.
+        // A failure of a sync, or of the flusher, is known only now.
         if let Err(error) = self.health.check() {
-            self.void_queue(&error);
-            return group.iter().map(|_| self.health.check()).collect();
+            return Err(Unlogged { group, error, tried: false });
         }
         let epoch = self.epochs.for_write();
-        let mut results = Vec::with_capacity(group.len());
-        let (mut written, mut dropped) = (None, false);
-        let (mut time_ms, mut commits) = (0, 0);
-        let mut validator = Validator::new(self, group);
-        for submission in group {
+        let mut results = Vec::with_capacity(group.submissions.len());
+        let mut logged = Logged::default();
+        let mut first = None;
+        let mut validator = Validator::new(self, &group.submissions);
+        for submission in &group.submissions {
             results.push(match &submission.work {
                 Work::Writes(writes, reads) => {
                     let valid = reads.as_ref().map_or(Ok(()), |reads| validator.check(reads, submission.place));
@@ -242,49 +245,50 @@ impl Core {
                         if !submission.is_encoded {
                             self.encode(&mut rows, writes, place);
                         }
-                        let (first, last) = written.unwrap_or((place.start, 0));
-                        written = Some((first, last.max(place.start + writes.len() as u64 - 1)));
-                        time_ms = place.time_ms;
-                        commits += writes.len() as u64;
+                        first.get_or_insert(place.start);
+                        logged.last = place.start + writes.len() as u64 - 1;
+                        logged.time_ms = place.time_ms;
+                        logged.commits += writes.len() as u64;
                         validator.note(writes, place);
                     }
                     valid
                 }
                 Work::Drop(collection) if collection.check_live().is_err() => Err(collection.dropped_error()),
                 Work::Drop(collection) => {
-                    dropped = true;
+                    logged.drops = true;
                     self.encode_drop(&mut rows, collection.number);
                     Ok(())
                 }
                 Work::After(_) => Ok(()),
             });
         }
-        if written.is_none() && !dropped {
-            return results;
+        if first.is_some() || logged.drops {
+            if let Some(first) = first.filter(|_| epoch.is_new) {
+                self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
+            }
+            let begun = Stopwatch::start();
+            // Readers of a dropped collection find nothing in it from here on: they are to learn why at once.
+            let sync = logged.drops && self.options.syncs();
+            if let Err(error) = self.rocks.write(rows, sync) {
+                return Err(Unlogged { group, error, tried: true });
+            }
+            self.health.after_write();
+            logged.write_time = begun.elapsed();
+            // At least up to here the log is on disk when it is synced next; others may have written to it as well.
+            logged.rocks_sequence = self.rocks.sequence();
+            if first.is_some() {
+                self.epochs.written();
+            }
         }
-        if let Some((first, _)) = written.filter(|_| epoch.is_new) {
-            self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
-        }
-        let last = written.map_or(self.visible(), |(_, last)| CommitSeq::new(last));
-        // At least up to here the log is on disk if the sync succeeds; others may write to it at the same time.
-        let rocks_sequence = self.rocks.sequence() + rows.sequences();
-        let begun = Instant::now();
-        if let Err(error) = self.rocks.write(rows, self.options.syncs()) {
-            let fail = self.health.after_failed_write(error);
-            self.void_queue(&fail());
-            // Also those who were refused: it may have been for a write of this very group, which nobody may hear of.
-            return results.into_iter().map(|_| Err(fail())).collect();
-        }
-        self.health.after_write();
-        if self.options.syncs() {
-            self.durable.note(last.get(), rocks_sequence);
-        }
-        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.raise_time(time_ms);
-        if written.is_some() {
-            self.epochs.written();
-        }
-        for (submission, result) in group.iter().zip(&results) {
+        self.queue.note_logged(logged.last);
+        Ok(Logged { bytes: group.bytes, submissions: group.submissions, results, ..logged })
+    }
+
+    /// Makes visible what a group has written, now that it is durable. Called in commit order.
+    pub(crate) fn publish_group(&self, group: &Logged) {
+        let last = self.visible().max(CommitSeq::new(group.last));
+        self.raise_time(group.time_ms);
+        for (submission, result) in group.submissions.iter().zip(&group.results) {
             match (&submission.work, result) {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
                 (Work::Writes(writes, _), Ok(())) => {
@@ -294,23 +298,22 @@ impl Core {
                 (Work::Writes(..), Err(_)) | (Work::After(_), _) => {}
             }
         }
-        self.queue.groups.fetch_add(1, Ordering::Relaxed);
-        self.queue.group_nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.queue.commits.fetch_add(commits, Ordering::Relaxed);
-        // Also where it is the same as before: whoever waits for a collection that was dropped is to learn of it.
-        self.publish(last);
-        for submission in group {
+        if group.commits > 0 || group.drops {
+            // Also where it is the same as before: whoever waits for a collection that was dropped is to learn of it.
+            self.publish(last);
+        }
+        for submission in &group.submissions {
             if let Work::Writes(writes, None) = &submission.work {
                 self.take_pending(writes, submission.place);
             }
         }
-        results
     }
 
     /// Encodes the writes of one batch.
     pub(crate) fn encode(&self, rows: &mut Rows, writes: &[JudgedWrite], place: Place) {
-        let mut key = Vec::new();
-        let mut value = Vec::new();
+        let longest = |bytes: fn(&JudgedWrite) -> usize| writes.iter().map(bytes).max().unwrap_or(0);
+        let mut key = Vec::with_capacity(longest(|write| write.prefix.len()) + encoding::SEQ_BYTES);
+        let mut value = Vec::with_capacity(longest(|write| write.body.len()) + encoding::MAX_VERSION_HEADER_BYTES);
         for (index, write) in writes.iter().enumerate() {
             let seq = place.start + index as u64;
             let header = write.header(place.start, place.time_ms);
@@ -366,12 +369,6 @@ impl Core {
         // Its horizon stays until its feed rows are swept away: it says which of them are missing already.
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
         self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
-    }
-
-    /// How many writes were committed, in how many groups, and how long those took, since the store was opened.
-    pub(crate) fn commit_counts(&self) -> (u64, u64, Duration) {
-        let time = Duration::from_nanos(self.queue.group_nanos.load(Ordering::Relaxed));
-        (self.queue.commits.load(Ordering::Relaxed), self.queue.groups.load(Ordering::Relaxed), time)
     }
 }
 

@@ -110,7 +110,7 @@ pub(crate) type CollectionNumber = u32;
 const ESCAPE: u8 = 0x00;
 const ESCAPED_ZERO: u8 = 0xff;
 const TERMINATOR: [u8; 2] = [ESCAPE, 0x01];
-const SEQ_BYTES: usize = 8;
+pub(crate) const SEQ_BYTES: usize = 8;
 
 /// The part of a version key that all versions of one document share: collection, escaped id, terminator.
 pub(crate) fn document_prefix(collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
@@ -222,6 +222,8 @@ pub(crate) struct VersionHeader {
 /// The kind of a document with a time to live of its own.
 const DOCUMENT_WITH_TTL: u8 = 3;
 pub(crate) const VERSION_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
+/// With a time to live of its own.
+pub(crate) const MAX_VERSION_HEADER_BYTES: usize = VERSION_HEADER_BYTES + 8;
 
 impl VersionHeader {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

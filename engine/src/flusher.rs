@@ -31,7 +31,7 @@ impl Flusher {
                 if health.check().is_ok()
                     && let Err(error) = sync()
                 {
-                    let _ = health.after_failed_write(error);
+                    let _ = health.after_failed_sync(error);
                 }
             }
         };

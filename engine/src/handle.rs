@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use crate::commit::Judged;
 use crate::document::Written;
 use crate::error::Result;
-use crate::queue::Answer;
 use crate::store::Core;
+use crate::waiter::Answer;
 
 /// A batch on its way to disk: a [`Future`] of what [`WriteBatch::commit`](crate::WriteBatch::commit) would return.
 ///

@@ -128,28 +128,43 @@ impl Health {
         }
     }
 
-    /// Draws the consequence of a failed write or sync, and returns what to tell each of its writers.
+    /// Draws the consequence of a failed write, and returns what to tell each of its writers.
     pub(crate) fn after_failed_write(&self, error: Error) -> impl Fn() -> Error + use<> {
         let disk_full = matches!(error, Error::DiskFull(_));
-        // The cause alone: each writer's error says around it what became of the write.
-        let because = match error {
-            Error::DiskFull(cause) | Error::Io(cause) => cause.to_string(),
-            other => other.to_string(),
-        };
-        let now_ms = clock::now_ms(&self.clock, 0);
+        let because = cause(error);
         if disk_full {
             let mut full = self.full.lock();
-            full.get_or_insert_with(|| (now_ms, because.clone()));
+            full.get_or_insert_with(|| (clock::now_ms(&self.clock, 0), because.clone()));
             self.is_full.store(true, Ordering::Relaxed);
         } else {
-            // The record may or may not survive a crash, so no later write may build on it.
-            let because = format!("an earlier one failed, and it must be reopened: {because}");
-            let _ = self.no_writes.set((now_ms, because));
+            self.end_writing(&because);
         }
         move || {
             let cause = because.clone().into();
             if disk_full { Error::DiskFull(cause) } else { Error::OutcomeUnknown(cause) }
         }
+    }
+
+    /// As [`after_failed_write`](Health::after_failed_write), of a sync of what was written before. Whatever the reason,
+    /// also for a full disk, nobody knows what of that is on disk, and syncing again would not tell.
+    pub(crate) fn after_failed_sync(&self, error: Error) -> impl Fn() -> Error + use<> {
+        let because = cause(error);
+        self.end_writing(&because);
+        move || Error::OutcomeUnknown(because.clone().into())
+    }
+
+    /// The record may or may not survive a crash, so no later write may build on it.
+    fn end_writing(&self, because: &str) {
+        let because = format!("an earlier one failed, and it must be reopened: {because}");
+        let _ = self.no_writes.set((clock::now_ms(&self.clock, 0), because));
+    }
+}
+
+/// The cause alone: each writer's error says around it what became of the write.
+fn cause(error: Error) -> String {
+    match error {
+        Error::DiskFull(cause) | Error::Io(cause) => cause.to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -54,6 +54,7 @@ mod checkpoint;
 mod clock;
 mod collection;
 mod commit;
+mod committer;
 mod cursors;
 mod derived;
 mod directory;
@@ -67,8 +68,10 @@ mod expiry;
 mod flusher;
 mod handle;
 mod health;
+mod histogram;
 mod history;
 mod judge;
+mod landing;
 mod log_check;
 mod log_format;
 mod maintenance;
@@ -98,6 +101,7 @@ mod ttl;
 mod typed;
 mod verify;
 mod visible;
+mod waiter;
 mod watermark;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
@@ -112,6 +116,7 @@ pub use error::{Cause, Conflict, Error, Result, Undecodable};
 pub use etag::{CommitSeq, Etag, ParseEtagError};
 pub use handle::CommitHandle;
 pub use health::StoreHealth;
+pub use histogram::Histogram;
 pub use history::{AsOf, History, Version};
 pub use maintenance::Maintained;
 pub use options::{Durability, Options};
@@ -129,3 +134,8 @@ pub use ttl::{CollectionTtl, DocumentTtl, PutOptions};
 pub use typed::{Bincode, Encoding, Json, TypedCollection, TypedDocument, TypedScan};
 pub use visible::Ready;
 pub use watermark::{Pin, PinKind};
+
+/// The guide's programs, which are documentation tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/embedding.md")]
+struct Guide;

@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::CommitSeq;
 use crate::cache::CachedVersion;
 use crate::changes::{ChangeKind, FeedEntry, FeedMode, FeedPage, PreviousVersion, Request};
+use crate::clock;
 use crate::collection::CollectionState;
 use crate::document::Document;
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader, VersionKind};
@@ -19,6 +21,8 @@ use crate::store::Inner;
 /// Rows of the feed are taken in windows of about this many, so that of a document that changes often only its last
 /// version in the window is looked up.
 const WINDOW_ROWS: usize = 1_024;
+/// After so many rows it is time to look at the clock.
+const ROWS_PER_LOOK: usize = 64;
 
 /// A row that may concern the feed.
 struct Row {
@@ -45,21 +49,25 @@ struct Page<'a> {
     after: CommitSeq,
     entries: Vec<FeedEntry>,
     bytes: usize,
+    /// When to end, whatever was found.
+    deadline: Option<Instant>,
     /// Collections that were found dropped before their handles were told.
     gone: HashSet<CollectionNumber>,
 }
 
 /// Reads the page after `after`.
 pub(crate) fn read(store: &Inner, request: &mut Request, mut after: CommitSeq) -> Result<FeedPage> {
+    let deadline = request.page_time.and_then(clock::deadline);
     loop {
         let newest = store.visible();
         request.check(store, after)?;
-        let mut page = Page { store, newest, after, entries: Vec::new(), bytes: 0, gone: HashSet::new() };
+        let mut page = Page { store, newest, after, entries: Vec::new(), bytes: 0, deadline, gone: HashSet::new() };
         // A collection in which nothing has happened costs no look at what happened in others.
         let has_news = store.visible.newest_in(&request.scope) > after.get();
         let position = if has_news { page.fill(request)? } else { newest };
         // Collections can be dropped, and history can be dropped, while they are read. Each collection is asked once,
         // so that one that goes this very moment goes with all its entries.
+        let is_over = page.is_over();
         let Page { mut entries, mut gone, .. } = page;
         let mut asked = HashSet::new();
         for collection in entries.iter().map(|entry| &entry.collection) {
@@ -69,9 +77,10 @@ pub(crate) fn read(store: &Inner, request: &mut Request, mut after: CommitSeq) -
         }
         entries.retain(|entry| !gone.contains(&entry.collection.number));
         request.check(store, after)?;
-        if !entries.is_empty() || position == newest {
+        let is_end = position == newest;
+        if !entries.is_empty() || is_end || is_over {
             let position_etag = (position.get() > 0).then(|| store.etag(position.get()));
-            return Ok(FeedPage { entries, position, position_etag });
+            return Ok(FeedPage { entries, position, position_etag, is_end });
         }
         after = position;
     }
@@ -93,12 +102,12 @@ impl Page<'_> {
                 }
                 // What chunks are made of has at least one row.
                 position = batch.last().map_or(position, |row| row.end);
-                if self.is_full(request) {
+                if self.is_full(request) || self.is_over() {
                     return Ok(CommitSeq::new(position));
                 }
             }
             position = window.end;
-            if window.is_last {
+            if window.is_last || self.is_over() {
                 return Ok(CommitSeq::new(position));
             }
         }
@@ -107,15 +116,18 @@ impl Page<'_> {
     /// Takes the rows of the next batches off the cursor.
     fn window(&self, request: &mut Request, cursor: &mut Cursor<'_>) -> Result<Window> {
         let mut window = Window { rows: Vec::new(), end: self.newest.get(), is_last: true };
-        let mut end = None;
+        let (mut end, mut passed) = (None, 0);
         while let Some((key, value)) = cursor.row()? {
             let row = encoding::feed_row(key, value)?;
             let position = row.position;
-            if let Some(end) = end.filter(|&end| end != position.end)
-                && window.rows.len() >= WINDOW_ROWS
-            {
-                return Ok(Window { end, is_last: false, ..window });
+            if let Some(end) = end.filter(|&end| end != position.end) {
+                let looks = passed >= ROWS_PER_LOOK;
+                if window.rows.len() >= WINDOW_ROWS || (looks && self.is_over()) {
+                    return Ok(Window { end, is_last: false, ..window });
+                }
+                passed = if looks { 0 } else { passed };
             }
+            passed += 1;
             end = Some(position.end);
             if let Some(collection) = request.in_scope(self.store, row.collection)
                 && request.ids.as_ref().is_none_or(|ids| ids.contains(row.id))
@@ -157,6 +169,10 @@ impl Page<'_> {
 
     fn is_full(&self, request: &Request) -> bool {
         self.entries.len() >= request.page_entries || self.bytes >= request.page_bytes
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// What a row has to tell; `None` when it is not for this feed after all.

@@ -1,13 +1,14 @@
 //! The queue of commits: who comes when, who leads, and who waits for whom. Owns commit sequences and times as they are
-//! given out, and the answers to waiting writers; what a leader does with a group is `commit`'s.
+//! given out; what a leader does with a group is `commit`'s, how writers wait `waiter`'s.
 //!
 //! # Leading
 //!
 //! There is no thread that commits for others while one of those who wait can do it. A writer that finds nobody leading
-//! leads at once. When its group is on disk and many have queued meanwhile, it goes on with them, for a few groups,
-//! since to wake another leader takes as long as half a sync; then it calls the first in the queue to lead. With nobody there the
-//! lead lapses. So a lone writer never hands over to another thread. Only where the first in the queue waits as a
-//! future is there nobody to call, and then a thread of the store's own leads.
+//! leads at once. It takes the queue to the log and sees to it that the group lands (`landing`); when many have queued
+//! meanwhile, it goes on with them, for a few groups, since to wake another leader takes as long as half a sync; then it
+//! calls the first in the queue to lead. With nobody there the lead lapses. So a lone writer never hands over to another
+//! thread. Only where the first in the queue waits as a future is there nobody to call, and then threads of the store's
+//! own lead and land.
 //!
 //! What can be done before and after the write to disk is kept away from the leader, for everybody waits for it:
 //! writers encode their rows when they queue, and those who were answered first wake the others.
@@ -15,26 +16,24 @@
 //! # Groups that fail
 //!
 //! Whoever was judged after a group was queued may have been judged by what that group was to write. When the group
-//! fails, all of that is void: the *generation* moves on, everything in the queue is refused, and so is everything that
-//! was judged in the generation before and comes to the queue afterwards. Nothing that is refused this way was given to
-//! the disk.
+//! cannot be written, all of that is void: the *generation* moves on, everything in the queue is refused, and so is
+//! everything that was judged in the generation before and comes to the queue afterwards. Nothing that is refused this
+//! way was given to the disk.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use crate::collection::CollectionState;
+use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::judge::JudgedWrite;
+use crate::landing::Unlogged;
 use crate::reads::Reads;
 use crate::rocks::Rows;
 use crate::store::Core;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Condvar, Mutex, hint};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex};
+use crate::waiter::{Answer, Turn, Wait, Waiter, deliver, tell};
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;
@@ -42,13 +41,17 @@ const GROUP_BYTES: usize = 16 << 20;
 const ENCODE_BYTES: usize = 64 << 10;
 /// And of up to so many writes: others wait for the lock.
 const ENCODE_WRITES: usize = 64;
-/// So many groups a leader takes to disk before it calls another one: its own answer waits for the last of them.
+/// About what a write takes in the log besides its body.
+const ROW_BYTES: usize = 256;
+/// So many groups a leader takes to the log before it calls another one, with syncs and without: its own answer waits for
+/// the last of them.
 const GROUPS_PER_LEAD: usize = 4;
-/// A group of so many is worth going on for.
-const MANY: usize = 16;
+const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
+/// So many writers are worth going on for.
+pub(crate) const MANY: usize = 16;
+const MANY_UNSYNCED: usize = 4;
 /// How often a writer looks for its answer before it sleeps, when nothing is synced: some tens of microseconds.
 const LOOKS: u32 = 512;
-const LOOKS_PER_YIELD: u32 = 32;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -60,15 +63,15 @@ pub(crate) struct Queue {
     /// Written under the lock of the state.
     generation: AtomicU64,
     /// How the store's own thread is called to lead.
-    summons: Summons,
-    pub(crate) commits: AtomicU64,
-    pub(crate) groups: AtomicU64,
-    /// Spent writing the groups, in nanoseconds.
-    pub(crate) group_nanos: AtomicU64,
+    pub(crate) summons: Summons,
+    /// The newest sequence in the log. Written by leaders.
+    logged: AtomicU64,
 }
 
 struct QueueState {
     waiting: VecDeque<Group>,
+    /// Submissions on their way, from when they are queued until they are answered, and the bytes of their bodies.
+    under_way: usize,
     bytes: usize,
     led: bool,
     last_assigned: u64,
@@ -100,7 +103,7 @@ pub(crate) struct Group {
     pub(crate) submissions: Vec<Submission>,
     /// What those have encoded that are.
     pub(crate) rows: Rows,
-    bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A judged batch, the end of a collection, or somebody who waits for others, on its way.
@@ -109,7 +112,7 @@ pub(crate) struct Submission {
     pub(crate) place: Place,
     /// Whether its rows are in those of its group.
     pub(crate) is_encoded: bool,
-    waiter: Arc<Waiter>,
+    pub(crate) waiter: Arc<Waiter>,
 }
 
 pub(crate) enum Work {
@@ -136,113 +139,11 @@ impl Work {
     }
 }
 
-/// How a writer waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    Blocking,
-    AsFuture,
-}
-
 /// A place in the queue.
 pub(crate) struct Ticket {
     pub(crate) place: Place,
     waiter: Arc<Waiter>,
     leads: bool,
-}
-
-/// Where a waiting writer gets its answer.
-struct Waiter {
-    wait: Wait,
-    /// Whether there is a turn in the slot: for those who look before they sleep.
-    is_called: AtomicBool,
-    slot: Mutex<Slot>,
-    called: Condvar,
-}
-
-#[derive(Default)]
-struct Slot {
-    turn: Option<Turn>,
-    waker: Option<Waker>,
-}
-
-enum Turn {
-    Lead,
-    /// The answer, and others who are to be told theirs.
-    Done(Result<()>, Vec<Told>),
-}
-
-/// A writer and its answer.
-type Told = (Arc<Waiter>, Result<()>);
-
-/// Answers all. Those who block help, half of the rest each.
-fn tell(mut all: Vec<Told>) {
-    while let Some((waiter, result)) = all.pop() {
-        let rest = match waiter.wait {
-            Wait::Blocking => all.split_off(all.len() / 2),
-            Wait::AsFuture => Vec::new(),
-        };
-        waiter.call(Turn::Done(result, rest));
-    }
-}
-
-/// Has all answered by the first of them who can.
-fn have_told(mut all: Vec<Told>) {
-    if let Some(index) = all.iter().position(|(waiter, _)| waiter.wait == Wait::Blocking) {
-        let (waiter, result) = all.swap_remove(index);
-        waiter.call(Turn::Done(result, all));
-    } else {
-        tell(all);
-    }
-}
-
-impl Waiter {
-    fn new(wait: Wait) -> Arc<Waiter> {
-        Arc::new(Waiter { wait, is_called: AtomicBool::new(false), slot: Mutex::default(), called: Condvar::new() })
-    }
-
-    fn call(&self, turn: Turn) {
-        let waker = {
-            let mut slot = self.slot.lock();
-            slot.turn = Some(turn);
-            self.is_called.store(true, Ordering::Release);
-            slot.waker.take()
-        };
-        self.called.notify_one();
-        if let Some(waker) = waker {
-            // A waker is foreign code, and this thread works for others: they are not to suffer from its panic.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
-    }
-
-    /// `looks`: how often to look for the turn before sleeping.
-    fn wait(&self, looks: u32) -> Turn {
-        for look in 0..looks {
-            if self.is_called.load(Ordering::Acquire) {
-                break;
-            }
-            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 { thread::yield_now() } else { hint::spin_loop() }
-        }
-        let mut slot = self.slot.lock();
-        self.is_called.store(false, Ordering::Relaxed);
-        loop {
-            match slot.turn.take() {
-                Some(turn) => return turn,
-                None => self.called.wait(&mut slot),
-            }
-        }
-    }
-
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut slot = self.slot.lock();
-        match slot.turn.take() {
-            Some(Turn::Done(result, _)) => Poll::Ready(result),
-            // Futures are not called to lead.
-            Some(Turn::Lead) | None => {
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
 }
 
 impl Ticket {
@@ -252,32 +153,11 @@ impl Ticket {
     }
 }
 
-/// The answer to a ticket whose holder does not lead.
-pub(crate) struct Answer(Arc<Waiter>);
-
-impl Future for Answer {
-    type Output = Result<()>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.0.poll(context)
-    }
-}
-
-impl Answer {
-    /// Waits for it in place of polling.
-    pub(crate) fn wait(self) -> Result<()> {
-        loop {
-            if let Turn::Done(result, _) = self.0.wait(0) {
-                return result;
-            }
-        }
-    }
-}
-
 impl Queue {
     pub(crate) fn new(last_assigned: u64, last_time_ms: u64) -> Queue {
         let state = QueueState {
             waiting: VecDeque::new(),
+            under_way: 0,
             bytes: 0,
             led: false,
             last_assigned,
@@ -289,9 +169,7 @@ impl Queue {
             room: Condvar::new(),
             generation: AtomicU64::new(0),
             summons: Summons::default(),
-            commits: AtomicU64::new(0),
-            groups: AtomicU64::new(0),
-            group_nanos: AtomicU64::new(0),
+            logged: AtomicU64::new(last_assigned),
         }
     }
 
@@ -300,9 +178,34 @@ impl Queue {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Bytes of bodies that wait for a leader, at this moment.
+    /// Bytes of bodies on their way, at this moment: from when they are queued until they are visible.
     pub(crate) fn bytes(&self) -> usize {
         self.state.lock().bytes
+    }
+
+    /// So many submissions, with so many bytes, are visible or have failed.
+    pub(crate) fn have_arrived(&self, submissions: usize, bytes: usize) {
+        let mut state = self.state.lock();
+        state.under_way -= submissions;
+        state.bytes -= bytes;
+        drop(state);
+        if bytes > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.state.lock().under_way
+    }
+
+    /// The newest sequence in the log, for whoever leads.
+    pub(crate) fn logged(&self) -> u64 {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    /// Of a leader. Leaders hand over under the lock of the state, which orders this.
+    pub(crate) fn note_logged(&self, last: u64) {
+        self.logged.fetch_max(last, Ordering::Relaxed);
     }
 
     /// The next group; an empty one when fewer than `at_least` wait.
@@ -311,13 +214,7 @@ impl Queue {
         if state.waiting.front().is_none_or(|group| group.submissions.len() < at_least) {
             return Group::default();
         }
-        let group = state.waiting.pop_front().unwrap_or_default();
-        state.bytes -= group.bytes;
-        drop(state);
-        if group.bytes > 0 {
-            self.room.notify_all();
-        }
-        group
+        state.waiting.pop_front().unwrap_or_default()
     }
 }
 
@@ -329,10 +226,11 @@ impl Core {
         let (bytes, commits) = (work.bytes(), work.commits());
         let queue = &self.queue;
         let mut state = queue.state.lock();
-        while state.bytes > 0 && state.bytes + bytes > QUEUE_BYTES {
+        let is_void = || queue.generation.load(Ordering::SeqCst) != generation;
+        while state.bytes > 0 && state.bytes + bytes > QUEUE_BYTES && !is_void() {
             queue.room.wait(&mut state);
         }
-        if queue.generation.load(Ordering::SeqCst) != generation {
+        if is_void() {
             return Err(self.refusal(&state.failure));
         }
         let mut place = Place::default();
@@ -342,9 +240,11 @@ impl Core {
             state.last_assigned += commits;
             state.last_time_ms = place.time_ms;
         }
+        state.under_way += 1;
         state.bytes += bytes;
         if state.waiting.back().is_none_or(|group| group.bytes > 0 && group.bytes + bytes > GROUP_BYTES) {
-            state.waiting.push_back(Group::default());
+            let room = (bytes + work.commits() as usize * ROW_BYTES).min(ENCODE_BYTES);
+            state.waiting.push_back(Group { rows: Rows::with_capacity(room), ..Group::default() });
         }
         let group = state.waiting.back_mut().expect("just made");
         group.bytes += bytes;
@@ -383,6 +283,13 @@ impl Core {
                 }
                 Turn::Lead => {
                     if let Some(result) = self.lead(Some(&ticket.waiter)) {
+                        return result;
+                    }
+                }
+                Turn::Land => {
+                    let mut answer = None;
+                    self.land(self.landings.lander(), Some(&ticket.waiter), &mut answer);
+                    if let Some(result) = answer {
                         return result;
                     }
                 }
@@ -434,47 +341,106 @@ impl Core {
         }
     }
 
-    /// Takes some groups from the head of the queue to disk, has their writers answered, and passes the lead on. Returns
-    /// the answer of the leader's own submission.
-    fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
+    /// Takes some groups from the head of the queue to the log, sees to it that they land, and passes the lead on.
+    /// Returns the answer of the leader's own submission, if it has it.
+    pub(crate) fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
         let mut lead = Lead { core: self, waiters: Vec::new() };
         let mut answer = None;
-        let mut deliver = |mut told: Vec<Told>| {
-            if let Some(index) = own.and_then(|own| told.iter().position(|(waiter, _)| Arc::ptr_eq(waiter, own))) {
-                answer = Some(told.swap_remove(index).1);
-            }
-            have_told(told);
+        let syncs = self.options.syncs();
+        let (groups, many) = match syncs {
+            true => (GROUPS_PER_LEAD, MANY),
+            false => (GROUPS_PER_LEAD_UNSYNCED, MANY_UNSYNCED),
         };
-        for lead_before in 0..GROUPS_PER_LEAD {
+        for lead_before in 0..groups {
             // A small group is led by one of its own: the fewer there are, the more one is missed who leads for others.
-            let mut group = self.queue.take_group(if lead_before == 0 { 1 } else { MANY });
+            let at_least = match lead_before {
+                0 => 1,
+                _ if syncs && answer.is_none() => 1,
+                _ => many,
+            };
+            let mut group = self.queue.take_group(at_least);
             if group.submissions.is_empty() {
                 break;
             }
             let visible = self.visible().get();
-            // What these waited for came with an earlier group.
+            // What these waited for has come.
             let over = |submission: &mut Submission| matches!(submission.work, Work::After(seq) if seq <= visible);
-            deliver(group.submissions.extract_if(.., over).map(|submission| (submission.waiter, Ok(()))).collect());
+            let over: Vec<_> =
+                group.submissions.extract_if(.., over).map(|submission| (submission.waiter, Ok(()))).collect();
+            self.queue.have_arrived(over.len(), 0);
+            deliver(over, own, &mut answer);
+            // A group that nobody waits for could call nobody to land it.
+            if group.submissions.is_empty() {
+                continue;
+            }
             lead.waiters = group.submissions.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
-            let results = self.write_group(&mut group);
-            deliver(lead.waiters.drain(..).zip(results).collect());
+            // The end of a collection is to be visible as soon as it is in the log.
+            let mut lander = None;
+            if group.submissions.iter().any(|submission| matches!(submission.work, Work::Drop(_))) {
+                self.land_rounds(lander.insert(self.landings.lander()), own, &mut answer);
+            }
+            let logged = self.log_group(group);
+            lead.waiters.clear();
+            match logged {
+                Ok(group) => self.landings.add(group),
+                Err(unlogged) => {
+                    drop(lander);
+                    self.fail_group(unlogged, own, &mut answer);
+                    break;
+                }
+            }
+            let overlap = syncs && self.landings.pays_to_overlap(self.queue.under_way());
+            if overlap && own.is_none() && lander.is_none() {
+                // There is a thread for that, too; this one writes the next group meanwhile.
+                self.landings.summons.call();
+            } else if let Some(lander) = lander.or_else(|| self.landings.try_lander()) {
+                if overlap {
+                    // Others write the next group while this one is synced.
+                    drop(lead);
+                    self.land(lander, own, &mut answer);
+                    break;
+                }
+                self.land(lander, own, &mut answer);
+            } else if answer.is_some() || own.is_some_and(|own| own.is_called()) {
+                break;
+            }
         }
         answer
+    }
+
+    /// Refuses a group that is not in the log, and all that was queued after it.
+    fn fail_group(&self, unlogged: Unlogged, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
+        let Unlogged { group, error, tried } = unlogged;
+        // What came before is not void with it; nothing else comes while this thread leads.
+        self.land(self.landings.lander(), own, answer);
+        let fail: Box<dyn Fn() -> Error> = if tried {
+            Box::new(self.health.after_failed_write(error))
+        } else {
+            let refusal = error.to_string();
+            Box::new(move || self.refusal(&refusal))
+        };
+        self.void_queue(&fail());
+        self.queue.have_arrived(group.submissions.len(), group.bytes);
+        let told = group.submissions.into_iter().map(|submission| (submission.waiter, Err(fail()))).collect();
+        deliver(told, own, answer);
     }
 
     /// Ends the generation after a failure: nothing that rests on what was queued up to now will be written.
     pub(crate) fn void_queue(&self, because: &Error) {
         let queue = &self.queue;
-        let (refused, refusal, generation) = {
+        let (generation, refused, refusal) = {
             let mut state = queue.state.lock();
             state.failure = match because {
                 Error::DiskFull(cause) => cause.to_string(),
                 other => other.to_string(),
             };
-            state.bytes = 0;
             let generation = queue.generation.fetch_add(1, Ordering::SeqCst) + 1;
             let refused = std::mem::take(&mut state.waiting);
-            (refused, state.failure.clone(), generation)
+            for group in &refused {
+                state.under_way -= group.submissions.len();
+                state.bytes -= group.bytes;
+            }
+            (generation, refused, state.failure.clone())
         };
         queue.room.notify_all();
         self.pending.begin(generation);
@@ -495,12 +461,15 @@ impl Core {
         assert!(!std::mem::replace(&mut self.queue.state.lock().led, true), "somebody leads");
     }
 
-    /// Writes one group, and keeps the lead.
+    /// Writes one group and lands it, and keeps the lead.
     pub(crate) fn lead_once(&self) {
-        let mut group = self.queue.take_group(1);
-        let results = self.write_group(&mut group);
-        let waiters = group.submissions.into_iter().map(|submission| submission.waiter);
-        tell(waiters.zip(results).collect());
+        match self.log_group(self.queue.take_group(1)) {
+            Ok(group) => {
+                self.landings.add(group);
+                self.land(self.landings.lander(), None, &mut None);
+            }
+            Err(unlogged) => self.fail_group(unlogged, None, &mut None),
+        }
     }
 
     pub(crate) fn pass_lead(&self) {
@@ -510,7 +479,7 @@ impl Core {
     pub(crate) fn wait_until_queued(&self, count: usize) {
         let queued = || self.queue.state.lock().waiting.iter().map(|group| group.submissions.len()).sum::<usize>();
         while queued() < count {
-            thread::yield_now();
+            crate::sync::thread::yield_now();
         }
     }
 }
@@ -524,7 +493,7 @@ struct Lead<'a> {
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if !self.waiters.is_empty() {
-            let fail = self.core.health.after_failed_write(Error::io("the thread that wrote for this group panicked"));
+            let fail = self.core.health.after_failed_sync(Error::io("the thread that wrote for this group panicked"));
             self.core.void_queue(&fail());
             tell(self.waiters.drain(..).map(|waiter| (waiter, Err(fail()))).collect());
         }
@@ -533,71 +502,6 @@ impl Drop for Lead<'_> {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),
             Some(_) => self.core.queue.summons.call(),
-        }
-    }
-}
-
-/// How the store's own thread is called.
-#[derive(Default)]
-struct Summons {
-    calls: Mutex<Calls>,
-    called: Condvar,
-}
-
-#[derive(Default)]
-struct Calls {
-    lead: bool,
-    stop: bool,
-}
-
-impl Summons {
-    fn call(&self) {
-        self.calls.lock().lead = true;
-        self.called.notify_one();
-    }
-
-    /// Waits to be called; false when it is time to stop.
-    fn answer(&self) -> bool {
-        let mut calls = self.calls.lock();
-        loop {
-            if std::mem::take(&mut calls.lead) {
-                return true;
-            }
-            if calls.stop {
-                return false;
-            }
-            self.called.wait(&mut calls);
-        }
-    }
-}
-
-/// The store's own thread; stopped and waited for when dropped, after it has written what is in the queue.
-pub(crate) struct Committer {
-    core: Arc<Core>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Committer {
-    pub(crate) fn start(core: &Arc<Core>) -> Result<Committer> {
-        let worker = Arc::clone(core);
-        let run = move || {
-            while worker.queue.summons.answer() {
-                worker.lead(None);
-            }
-        };
-        let thread = thread::Builder::new().name("etagdb-committer".into()).spawn(run).map_err(Error::io)?;
-        Ok(Committer { core: Arc::clone(core), thread: Some(thread) })
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        let summons = &self.core.queue.summons;
-        summons.calls.lock().stop = true;
-        summons.called.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to say: those it wrote for were answered.
-            let _ = thread.join();
         }
     }
 }

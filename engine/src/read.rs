@@ -47,10 +47,13 @@ impl Core {
         at: u64,
         with_body: bool,
     ) -> Result<Option<CachedVersion>> {
-        if let Some(version) = self.cache.get(prefix, at)
-            && (version.body.is_some() || !with_body)
-        {
-            return Ok(Some(version));
+        let cached = if with_body {
+            self.cache.get(prefix, at).filter(|version| version.body.is_some())
+        } else {
+            self.cache.head(prefix, at)
+        };
+        if cached.is_some() {
+            return Ok(cached);
         }
         reader.get_or_insert_with(|| self.rocks.reader()).newest(prefix, at, |seq, header, body| {
             let body = Bytes::copy_from_slice(body);

@@ -205,7 +205,7 @@ struct Recent {
 }
 
 impl<'a> Validator<'a> {
-    /// Of the leader, for its group: all commits before the group are visible, or never will be.
+    /// Of the leader, for its group: all commits before the group are in the log, or never will be.
     pub(crate) fn new(store: &'a Core, group: &[Submission]) -> Validator<'a> {
         let reads = group.iter().filter_map(|submission| match &submission.work {
             Work::Writes(_, reads) => reads.as_ref(),
@@ -213,7 +213,7 @@ impl<'a> Validator<'a> {
         });
         let recent = reads.map(|reads| reads.valid_to).min().map(|after| Recent {
             after,
-            to: store.visible(),
+            to: CommitSeq::new(store.queue.logged()),
             loaded: false,
             newest: BTreeMap::new(),
         });

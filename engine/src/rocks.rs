@@ -40,9 +40,9 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// How many of RocksDB's sequence numbers the batch takes.
-    pub(crate) fn sequences(&self) -> u64 {
-        self.batch.len() as u64
+    /// With room for so many bytes, so that adding them moves nothing.
+    pub(crate) fn with_capacity(bytes: usize) -> Rows {
+        Rows { batch: rocksdb::WriteBatch::with_capacity_bytes(bytes) }
     }
 }
 

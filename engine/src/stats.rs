@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::CommitSeq;
+use crate::histogram::Histogram;
 use crate::store::Store;
 use crate::watermark::Pin;
 
@@ -26,11 +27,16 @@ pub struct Stats {
     pub waiting_feeds: usize,
     /// Writes committed since the store was opened.
     pub commits: u64,
-    /// Write batches that they went to disk in. `commits / groups` is how many writes shared a sync.
+    /// Groups that they became durable in. `commits / groups` is how many writes shared a sync.
     pub groups: u64,
-    /// Bytes of bodies that wait to be written at this moment. Writers wait before they would make it more than 64 MiB.
+    /// How many writes each of these groups had.
+    pub group_sizes: Histogram,
+    /// What each sync of the log took, in microseconds; none under [`Durability::Buffered`](crate::Durability), whose log is
+    /// synced in the background.
+    pub sync_micros: Histogram,
+    /// Bytes of bodies on their way to disk at this moment. Writers wait before they would make it more than 64 MiB.
     pub queued_bytes: usize,
-    /// Time spent writing these to disk, syncs included; `group_time / groups` is what a sync takes.
+    /// Time spent writing these groups to the log, and syncing them; a group is written while the one before is synced.
     pub group_time: Duration,
     /// About how many version rows there are, superseded ones and tombstones included (RocksDB's
     /// `rocksdb.estimate-num-keys`).
@@ -52,7 +58,7 @@ impl Store {
     /// Figures about the store. Cheap: no documents are read.
     pub fn stats(&self) -> Stats {
         let inner = self.inner();
-        let (commits, groups, group_time) = inner.commit_counts();
+        let (group_sizes, sync_micros) = inner.landings.histograms();
         let (cache_hits, cache_misses) = inner.cache.counts();
         Stats {
             last_commit: self.last_commit(),
@@ -61,10 +67,12 @@ impl Store {
             snapshots: inner.watermark.snapshots(),
             cursors: inner.cursors.count(),
             waiting_feeds: inner.visible.waiting(),
-            commits,
-            groups,
+            commits: group_sizes.sum(),
+            groups: group_sizes.count(),
+            group_sizes,
+            sync_micros,
             queued_bytes: inner.queue.bytes(),
-            group_time,
+            group_time: inner.landings.time(),
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
             versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),
             cache_hits,

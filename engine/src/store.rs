@@ -11,6 +11,7 @@ use crate::batch::{Operation, WriteBatch};
 use crate::cache::VersionCache;
 use crate::collection::{Collection, CollectionState};
 use crate::commit::Judged;
+use crate::committer::Committer;
 use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::durable::Durable;
@@ -21,10 +22,11 @@ use crate::expiry::Expiries;
 use crate::flusher::Flusher;
 use crate::health::Health;
 use crate::judge::{WAITS_FOR_ITSELF, refuse_in_update};
+use crate::landing::Landings;
 use crate::maintenance::{Maintained, Maintenance, Signal, Upkeep};
 use crate::options::{Durability, Options};
 use crate::pending::Pending;
-use crate::queue::{Committer, Queue, Wait};
+use crate::queue::Queue;
 use crate::retention::Retention;
 use crate::retry::Turns;
 use crate::rocks::{Rocks, Rows};
@@ -35,6 +37,7 @@ use crate::sync::{Mutex, RwLock};
 use crate::trim::Walks;
 use crate::ttl::Lifetimes;
 use crate::visible::Visible;
+use crate::waiter::Wait;
 use crate::watermark::{PinKind, Watermark};
 use crate::{AsOf, CommitSeq, clock};
 
@@ -78,6 +81,7 @@ pub(crate) struct Core {
     pub(crate) stripes: Stripes,
     pub(crate) cache: VersionCache,
     pub(crate) queue: Queue,
+    pub(crate) landings: Landings,
     pub(crate) turns: Turns,
     pub(crate) pending: Pending,
     pub(crate) epochs: Epochs,
@@ -169,6 +173,7 @@ impl Store {
             stripes: Stripes::new(),
             cache: VersionCache::new(options.document_cache_bytes),
             queue: Queue::new(last_assigned, last_time_ms),
+            landings: Landings::default(),
             turns: Turns::default(),
             pending: Pending::new(),
             epochs: Epochs::new(epochs, last_assigned),

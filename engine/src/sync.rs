@@ -8,3 +8,16 @@ pub(crate) use std::{hint, thread, thread_local};
 /// Hashes of ids, seeded at random for each table. A write takes several; the standard library's would be a tenth of it.
 pub(crate) use foldhash::fast::RandomState;
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+/// Measures how long something takes, where a conclusion is drawn from it.
+pub(crate) struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch(std::time::Instant::now())
+    }
+
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+}

@@ -82,7 +82,7 @@ pub(crate) fn versions(
     service: &Service,
     container: &Container,
     headers: Headers<'_>,
-    operation: &Operation<'_>,
+    operation: &Operation,
 ) -> Result<Reply, ApiError> {
     if headers.text(AS_OF)?.is_some() {
         return Err(ApiError::bad_request(format!(

@@ -105,12 +105,14 @@ pub(crate) fn sign(key: &MasterKey, method: &str, resource_type: &str, resource_
 
 fn signed_text(method: &str, resource_type: &str, resource_link: &str, x_ms_date: &str, date: &str) -> String {
     let mut text = String::with_capacity(96 + resource_link.len());
-    for part in [&method.to_ascii_lowercase(), &resource_type.to_ascii_lowercase(), resource_link] {
+    for (part, keeps_case) in
+        [(method, false), (resource_type, false), (resource_link, true), (x_ms_date, false), (date, false)]
+    {
+        let from = text.len();
         text.push_str(part);
-        text.push('\n');
-    }
-    for part in [x_ms_date, date] {
-        text.push_str(&part.to_ascii_lowercase());
+        if let (false, Some(part)) = (keeps_case, text.get_mut(from..)) {
+            part.make_ascii_lowercase();
+        }
         text.push('\n');
     }
     text
@@ -152,7 +154,9 @@ fn parse_authorization(header: &str) -> Result<Vec<u8>, AuthError> {
 }
 
 fn check_date(sent: &str, now: SystemTime) -> Result<(), AuthError> {
-    let date = httpdate::parse_http_date(&canonical_case(sent)).map_err(|_| {
+    // Most are written as they should be.
+    let date = httpdate::parse_http_date(sent).or_else(|_| httpdate::parse_http_date(&canonical_case(sent)));
+    let date = date.map_err(|_| {
         AuthError(format!("the request's date `{sent}` is not of the form `Tue, 01 Nov 1994 08:12:31 GMT`"))
     })?;
     let distance = now.duration_since(date).unwrap_or_else(|error| error.duration());

@@ -3,6 +3,8 @@
 //! Owns the shape of their answers. A bulk request's operations stand each for itself, but they too are written in one
 //! step, because they then share one wait for the disk.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::value::RawValue;
@@ -10,24 +12,24 @@ use serde_json::value::RawValue;
 use crate::batch_request::{self, BatchAction, BatchOperation, BatchResult};
 use crate::catalog::Container;
 use crate::headers::{Condition, Headers};
-use crate::idempotency::Guard;
 use crate::item_key;
 use crate::items::{self, Item};
-use crate::operations::{self, Action, Mode, Operation, Outcome};
+use crate::operations::{Action, Operation, Outcome};
 use crate::partition_key::{self, PartitionKey};
 use crate::patch::Patch;
+use crate::run::{Mode, Ran};
 use crate::service::{Reply, Service};
 use crate::status::{ApiError, Kind};
 use crate::strict::Conditions;
 use crate::wire;
 
-pub(crate) fn run(
+/// What a body asks for: operations, and what the refusal of one means for the others.
+pub(crate) fn prepare(
     service: &Service,
-    container: &Container,
+    container: &Arc<Container>,
     headers: Headers<'_>,
     body: &Bytes,
-    guard: Option<&Guard<'_>>,
-) -> Result<Reply, ApiError> {
+) -> Result<(Vec<Result<Operation, ApiError>>, Mode), ApiError> {
     let requested = batch_request::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let sent = headers.partition_key()?;
     let mode = match (headers.batch_is_atomic(), headers.continues_on_error()) {
@@ -41,11 +43,16 @@ pub(crate) fn run(
     };
     let operations =
         requested.into_iter().map(|operation| conditioned(service, container, sent.as_ref(), operation)).collect();
-    let ran = operations::run(&service.store, container, operations, mode, guard)?;
+    Ok((operations, mode))
+}
 
-    if ran.recalled {
-        service.metrics.recalled();
-    }
+/// The answer to all of them.
+pub(crate) fn answer(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    ran: Ran,
+) -> Result<Reply, ApiError> {
     let failed = ran.outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Item(..) | Outcome::Deleted));
     for outcome in &ran.outcomes {
         if let Outcome::Refused(error) = outcome {
@@ -65,28 +72,28 @@ pub(crate) fn run(
 }
 
 /// Turns an operation as it was sent into one that can be run, under the conditions of RFC 9110 where those count.
-fn conditioned<'a>(
+fn conditioned(
     service: &Service,
-    container: &'a Container,
+    container: &Arc<Container>,
     sent: Option<&PartitionKey>,
     requested: BatchOperation,
-) -> Result<Operation<'a>, ApiError> {
+) -> Result<Operation, ApiError> {
     if !service.strict {
-        return prepare(service, container, sent, requested);
+        return prepare_one(service, container, sent, requested);
     }
     let conditions = Conditions::of_operation(requested.if_match.as_deref(), requested.if_none_match.as_deref())?;
-    let mut operation = prepare(service, container, sent, requested)?;
+    let mut operation = prepare_one(service, container, sent, requested)?;
     operation.action = operation.action.strictly(conditions);
     Ok(operation)
 }
 
 /// Turns an operation as it was sent into one that can be run.
-fn prepare<'a>(
+fn prepare_one(
     service: &Service,
-    container: &'a Container,
+    container: &Arc<Container>,
     sent: Option<&PartitionKey>,
     operation: BatchOperation,
-) -> Result<Operation<'a>, ApiError> {
+) -> Result<Operation, ApiError> {
     let sent = match operation.partition_key.as_deref() {
         Some(text) => {
             Some(partition_key::parse_header(text).map_err(|error| ApiError::bad_request(error.to_string()))?)
@@ -101,7 +108,7 @@ fn prepare<'a>(
     let own_key = |item: &Item| -> Result<Vec<u8>, ApiError> {
         Ok(item_key::item_key(definition, &item.key(container, sent.clone())?, &item.id))
     };
-    let address = |id: &str, action: Action<'a>| {
+    let address = |id: &str, action: Action| {
         let key = items::addressed_key(container, sent.clone())?;
         items::address(service, container, &key, id, action)
     };

@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::catalog::Container;
-use crate::feed::{self, PAGE_BYTES_MAX, Page};
+use crate::feed::{self, PAGE_BYTES_MAX, PAGE_TIME_MAX, Page};
 use crate::headers::Headers;
 use crate::item_key;
 use crate::items::Item;
@@ -54,7 +54,8 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
         .map_err(|error| refusal(error, container))?
         .ids(range)
         .page_entries(page.items_max())
-        .page_bytes(PAGE_BYTES_MAX);
+        .page_bytes(PAGE_BYTES_MAX)
+        .page_time(PAGE_TIME_MAX);
     let told = changes.read().map_err(|error| refusal(error, container))?;
     let wrapped = headers.text(WIRE_FORMAT)?.is_some();
     for entry in &told.entries {
@@ -63,7 +64,8 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
             FeedMode::Latest => latest_entry(container, entry, wrapped),
         });
     }
-    let reply = if told.is_empty() {
+    // A page that ended by its time is no sign that nothing is new: its client is to go on at once.
+    let reply = if told.is_empty() && told.is_end {
         let mut reply = Reply::empty(StatusCode::NOT_MODIFIED).container(container, told.position, told.position);
         reply.wait = headers
             .preferred_wait()

@@ -46,8 +46,9 @@ pub struct Config {
     /// Most connections open at once; a further one is told 503 and closed. Default 4,096; fewer where the system allows
     /// too few open files, because the store must not run out of them.
     pub connections_max: usize,
-    /// Most requests worked on at once; further ones wait. Bodies, also those still arriving, take at most so many times
-    /// 2 MiB of memory. Default 256.
+    /// Most requests worked on at once, each on a thread that may block; further ones wait. Writes of items that wait for
+    /// the disk, and feeds that wait for news, do not count: they have no thread. Bodies, also those still arriving,
+    /// take at most so many times 2 MiB of memory. Default 256.
     pub requests_max: usize,
 }
 

@@ -101,9 +101,14 @@ pub(crate) struct SystemProperties {
 
 /// Returns a stored item as the client sees it: the system properties are spliced in before the closing brace.
 pub(crate) fn render(stored: &[u8], system: &SystemProperties) -> Vec<u8> {
+    let (open, rest) = parts(stored, system);
+    [stored.get(..open).unwrap_or(stored), &rest].concat()
+}
+
+/// The same in two parts: how many of the stored bytes, and what comes behind them.
+pub(crate) fn parts(stored: &[u8], system: &SystemProperties) -> (usize, Vec<u8>) {
     let open = stored.strip_suffix(b"}").unwrap_or(stored);
-    let mut out = Vec::with_capacity(open.len() + 128 + system.rid.len() + system.self_link.len() + system.etag.len());
-    out.extend_from_slice(open);
+    let mut out = Vec::with_capacity(112 + system.rid.len() + system.self_link.len() + system.etag.len());
     if open.trim_ascii_end() != b"{" {
         out.push(b',');
     }
@@ -116,7 +121,7 @@ pub(crate) fn render(stored: &[u8], system: &SystemProperties) -> Vec<u8> {
     out.extend_from_slice(b",\"_attachments\":\"attachments/\",\"_ts\":");
     out.extend_from_slice(system.ts.to_string().as_bytes());
     out.push(b'}');
-    out
+    (open.len(), out)
 }
 
 /// Checks an item id: not empty, at most [`MAX_ID_BYTES`], and free of the characters that break a path.

@@ -24,7 +24,7 @@ use crate::wire::{self, Version};
 /// A page ends when it holds this many bytes, whatever its number of items.
 pub(crate) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A page ends after this long, full or not, so that no request reads a large container to its end.
-const PAGE_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const PAGE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A feed of items.
 pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {

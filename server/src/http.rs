@@ -1,15 +1,17 @@
 //! The listener: connections, their limits and time-outs, and graceful shutdown.
 //!
 //! Owns everything between a socket and a whole request: HTTP/1.1 and HTTP/2 on one port, in clear text
-//! (HTTP/2 by prior knowledge) or over TLS (by ALPN), bounded heads, bodies, connections and waiting. It knows nothing of Cosmos; a request that got through is handed to
-//! `service.rs`, on a thread that may block, because the store waits for the disk.
+//! (HTTP/2 by prior knowledge) or over TLS (by ALPN), bounded heads, bodies, connections and waiting. It knows nothing of
+//! Cosmos. A request that got through is answered here, if that takes memory alone; as a future, if it writes items
+//! (`writes.rs`); or by `service.rs` on a thread that may block.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -26,7 +28,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::abandoned;
 use crate::chaos;
 use crate::chaos::{Dice, Fault};
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
@@ -34,10 +35,14 @@ use crate::connection::{Abrupt, Activity, Busy, Watched};
 use crate::descriptors;
 use crate::headers::Headers;
 use crate::metrics::Operation;
+use crate::payload::Payload;
+use crate::reply;
 use crate::routes::Route;
-use crate::service::{Reply, Service, Wait};
+use crate::service::{Reply, Request, Service, Wait};
 use crate::status::{ApiError, Kind};
+use crate::threads::Threads;
 use crate::tls::Tls;
+use crate::writes;
 
 /// Longest request head, in bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -47,6 +52,8 @@ const HEADER_FIELDS_MAX: usize = 128;
 const STREAMS_MAX: u32 = 256;
 /// How much of a refused body is read and thrown away, so that the connection can be used again.
 const DRAIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most threads that judge writes at once.
+const JUDGES_MAX: usize = 16;
 /// Most connections beyond the limit that are told so at once.
 const REFUSALS_MAX: usize = 64;
 /// How often a flood of connections is logged.
@@ -65,11 +72,14 @@ pub struct Server {
 /// What every connection needs.
 #[derive(Debug)]
 struct Shared {
-    service: Service,
+    service: Arc<Service>,
     config: Config,
     tls: Option<Arc<ServerConfig>>,
     dice: Option<Dice>,
-    requests: Semaphore,
+    /// For requests that read from the disk, and for the catalog.
+    threads: Threads,
+    /// For judging writes, which is soon done.
+    judges: Threads,
     /// Room for bodies, in KiB: as many of the largest as there may be requests, or many more small ones.
     bodies: Semaphore,
 }
@@ -93,10 +103,16 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(ServeError::Listen)?;
         let address = listener.local_addr().map_err(ServeError::Listen)?;
         let dice = config.chaos.clone().map(Dice::new);
-        let requests = Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS));
+        let threads = Threads::new(config.requests_max);
+        let judges = Threads::new(JUDGES_MAX.min(config.requests_max));
+        let service = Arc::new(service);
         let room = config.requests_max.saturating_mul(kib(BODY_BYTES_MAX) as usize);
         let bodies = Semaphore::new(room.min(Semaphore::MAX_PERMITS));
-        Ok(Server { listener, address, shared: Arc::new(Shared { service, config, tls, dice, requests, bodies }) })
+        Ok(Server {
+            listener,
+            address,
+            shared: Arc::new(Shared { service, config, tls, dice, threads, judges, bodies }),
+        })
     }
 
     /// The address that is listened on, with the port that was picked if 0 was asked for.
@@ -290,7 +306,7 @@ async fn answer(
     busy: &Busy,
     request: hyper::Request<Incoming>,
     stopped: watch::Receiver<bool>,
-) -> hyper::Response<Full<Bytes>> {
+) -> hyper::Response<Full<Payload>> {
     let begun = Instant::now();
     let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
     let mut operation = Operation::Unknown;
@@ -312,7 +328,7 @@ async fn examine(
     request: hyper::Request<Incoming>,
     stopped: watch::Receiver<bool>,
     operation: &mut Operation,
-) -> hyper::Response<Full<Bytes>> {
+) -> hyper::Response<Full<Payload>> {
     let (parts, mut body) = request.into_parts();
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
@@ -321,7 +337,7 @@ async fn examine(
         *operation = Operation::of(route, &parts.method, Headers(&parts.headers));
     }
     let admitted = match (admitted, &shared.dice) {
-        (Ok(route), Some(dice)) => match inject(dice, &route, &parts, busy).await {
+        (Ok(route), Some(dice)) => match Box::pin(inject(dice, &route, &parts, busy)).await {
             Ok(fault) => Ok((route, fault)),
             Err(error) => Err(error),
         },
@@ -330,7 +346,7 @@ async fn examine(
     let (route, fault) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
-            let close = !drain(&mut body, shared.config.body_timeout).await;
+            let close = !Box::pin(drain(&mut body, shared.config.body_timeout)).await;
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
@@ -340,7 +356,7 @@ async fn examine(
         Err(unread) => {
             let (error, close) = match unread {
                 Unread::TooLarge => {
-                    let drained = drain(&mut body, shared.config.body_timeout).await;
+                    let drained = Box::pin(drain(&mut body, shared.config.body_timeout)).await;
                     (ApiError::new(Kind::RequestEntityTooLarge, "Request size is too large"), !drained)
                 }
                 Unread::Late => {
@@ -353,11 +369,14 @@ async fn examine(
             return respond(shared.service.refuse(&parts, error), close);
         }
     };
-    let Ok(permit) = shared.requests.acquire().await else {
-        let stopping = ApiError::new(Kind::ServiceUnavailable, "the server is stopping");
-        return respond(shared.service.refuse(&parts, stopping), false);
+    let request = Request { route, parts, body };
+    let reply = match in_memory(shared, &request) {
+        Some(reply) => {
+            reply::recycle(request.parts.headers);
+            reply
+        }
+        None => Box::pin(carry_out(shared, request, stopped)).await,
     };
-    let reply = carry_out(shared, Request { route, parts, body }, permit, stopped).await;
     drop(room);
     match fault {
         Some(Fault::Drop) => busy.cut().await,
@@ -386,42 +405,44 @@ async fn inject(
     }
 }
 
+/// Answers a request for something in memory: most are reads of that kind, and going to another thread costs more than
+/// answering them. After a panic the request takes the long way, which answers for it.
+fn in_memory(shared: &Shared, request: &Request) -> Option<Reply> {
+    catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(request))).ok().flatten()
+}
+
 /// Carries a request out, and waits if its answer is to wait.
-async fn carry_out(
-    shared: &Arc<Shared>,
-    request: Request,
-    permit: SemaphorePermit<'_>,
-    stopped: watch::Receiver<bool>,
-) -> Reply {
-    // Most reads are of something in memory, and going to another thread costs more than answering them. After a panic
-    // the request takes the long way, which answers for it.
-    let in_memory = catch_unwind(AssertUnwindSafe(|| shared.service.execute_in_memory(&request.route, &request.parts)));
-    if let Ok(Some(reply)) = in_memory {
+async fn carry_out(shared: &Arc<Shared>, request: Request, stopped: watch::Receiver<bool>) -> Reply {
+    let request = Arc::new(request);
+    if writes::is_one(&request) {
+        let reply = write(shared, &request).await;
+        // A thread that judges may have it still, if its work was not waited for.
+        if let Some(request) = Arc::into_inner(request) {
+            reply::recycle(request.parts.headers);
+        }
         return reply;
     }
-    let request = Arc::new(request);
     let reply = execute(shared, &request).await;
-    drop(permit);
     if reply.wait.is_some() { held_back(shared, request, reply, stopped).await } else { reply }
 }
 
-/// A request, whole.
-struct Request {
-    route: Route,
-    parts: http::request::Parts,
-    body: Bytes,
-}
-
-/// Runs the request where blocking is allowed, and turns a panic into an answer.
-async fn execute(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
-    let (worker, request) = (Arc::clone(shared), Arc::clone(request));
-    // Dropped with this future, when the client goes away.
-    let (_interest, work) = abandoned::link();
-    let run = move || work.run(|| worker.service.execute(&request.route, &request.parts, &request.body));
-    tokio::task::spawn_blocking(run).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request ended by a panic");
+/// Answers a write of items, and a panic in it.
+async fn write(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
+    let mut written = pin!(writes::answer(&shared.service, &shared.judges, request));
+    let unwinding = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| written.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    });
+    unwinding.await.unwrap_or_else(|| {
+        tracing::error!("a write ended by a panic");
         ApiError::new(Kind::InternalServerError, "the request ended by an error of the server's own").into()
     })
+}
+
+/// Runs the request where blocking is allowed.
+async fn execute(shared: &Arc<Shared>, request: &Arc<Request>) -> Reply {
+    let (service, request) = (Arc::clone(&shared.service), Arc::clone(request));
+    shared.threads.run(move || service.execute(&request)).await.unwrap_or_else(Reply::from)
 }
 
 /// Holds back the answer that nothing is new until something is, the time is over, or the server stops.
@@ -441,7 +462,6 @@ async fn held_back(
         if !is_ready {
             break;
         }
-        let Ok(_permit) = shared.requests.acquire().await else { break };
         // What the client has seen by now, as it would say itself: "from now on" must not begin anew.
         match (Arc::get_mut(&mut request), reply.headers.get(http::header::ETAG)) {
             (Some(request), Some(position)) => {
@@ -525,8 +545,8 @@ async fn drain(body: &mut Incoming, timeout: Duration) -> bool {
     tokio::time::timeout(timeout, reading).await.unwrap_or(false)
 }
 
-fn respond(reply: Reply, close: bool) -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::new(reply.body));
+fn respond(reply: Reply, close: bool) -> hyper::Response<Full<Payload>> {
+    let mut response = hyper::Response::new(Full::new(Payload::new(reply.body, reply.rest)));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     if close {

@@ -19,6 +19,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use etagdb::{Abort, Change, Collection, CommitSeq, Document, DocumentTtl, Store, WriteBatch};
@@ -31,8 +32,8 @@ use sha2::{Digest, Sha256};
 use crate::catalog::Container;
 use crate::config::ServeError;
 use crate::headers::Headers;
-use crate::operations::{self, Ran, Slot};
 use crate::routes::Part;
+use crate::run::{self, Ran, Slot};
 use crate::status::{ApiError, Kind};
 use crate::wire::Version;
 
@@ -63,8 +64,8 @@ const MEANING: [&str; 8] = [
 #[derive(Debug)]
 pub(crate) struct Idempotency {
     store: Store,
-    /// Read-locked through every guarded write: no record can be written to a period that another request, with the
-    /// same key, does not look at.
+    /// Read-locked while a guarded write is judged and queued: no record comes into a period that another request, with
+    /// the same key, does not look at. Once it is in the store's queue that request finds it, on disk or not.
     periods: RwLock<Periods>,
 }
 
@@ -97,14 +98,14 @@ impl Idempotency {
 
     /// The guard of a write that names itself, or `None` for one that does not.
     pub(crate) fn guard(
-        &self,
+        self: &Arc<Self>,
         container: &Container,
         method: &Method,
         part: &Part,
         headers: Headers<'_>,
         body: &[u8],
         now_ms: u64,
-    ) -> Result<Option<Guard<'_>>, ApiError> {
+    ) -> Result<Option<Guard>, ApiError> {
         let Some(key) = key(headers)? else { return Ok(None) };
         let id = match part {
             Part::Item(id) => id.as_str(),
@@ -112,7 +113,7 @@ impl Idempotency {
         };
         let fingerprint = fingerprint(method, id, headers, body);
         let key = [container.rid.to_string().as_bytes(), b"/", key.as_bytes()].concat();
-        Ok(Some(Guard { periods: self.periods_at(now_ms)?, key, fingerprint }))
+        Ok(Some(Guard { records: Arc::clone(self), key, fingerprint, now_ms }))
     }
 
     /// The periods to look at now; makes the current one if nothing was written in it yet.
@@ -201,17 +202,25 @@ fn fingerprint(method: &Method, id: &str, headers: Headers<'_>, body: &[u8]) -> 
 
 /// What makes one write happen once.
 #[derive(Debug)]
-pub(crate) struct Guard<'a> {
-    periods: RwLockReadGuard<'a, Periods>,
+pub(crate) struct Guard {
+    records: Arc<Idempotency>,
     key: Vec<u8>,
     fingerprint: [u8; FINGERPRINT_BYTES],
+    now_ms: u64,
 }
 
-impl Guard<'_> {
+/// A [`Guard`] at work: the periods of its records stay as they are.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    guard: &'a Guard,
+    periods: RwLockReadGuard<'a, Periods>,
+}
+
+impl Held<'_> {
     /// Adds the look for a record to a batch, before anything else. A record that is found stops the batch.
     pub(crate) fn look<'b>(&self, batch: &mut WriteBatch<'b>, found: &'b RefCell<Option<Document>>) {
         for collection in self.periods.previous.iter().chain(self.periods.current.iter().map(|(_, current)| current)) {
-            batch.update(collection, &self.key, move |record| match record {
+            batch.update(collection, &self.guard.key, move |record| match record {
                 None => Ok(Change::Keep),
                 Some(record) => {
                     *found.borrow_mut() = Some(record.clone());
@@ -229,8 +238,8 @@ impl Guard<'_> {
         record: impl FnOnce(&[Option<u64>]) -> Option<Record> + 'b,
     ) {
         let Some((_, current)) = &self.periods.current else { return };
-        let fingerprint = self.fingerprint;
-        batch.annotate(current, &self.key, move |distances| {
+        let fingerprint = self.guard.fingerprint;
+        batch.annotate(current, &self.guard.key, move |distances| {
             let Some(record) = record(distances) else { return Ok(Change::Keep) };
             let mut bytes = vec![FORMAT];
             bytes.extend_from_slice(&fingerprint);
@@ -238,6 +247,13 @@ impl Guard<'_> {
             serde_json::to_writer(&mut bytes, &record).map_err(|_| Abort)?;
             Ok(Change::Put(bytes))
         });
+    }
+}
+
+impl Guard {
+    /// Holds the periods from before the write is judged until it is queued.
+    pub(crate) fn hold(&self) -> Result<Held<'_>, ApiError> {
+        Ok(Held { guard: self, periods: self.records.periods_at(self.now_ms)? })
     }
 
     /// What the request came to when it was made first.
@@ -341,7 +357,7 @@ impl Record {
         };
         let first = before(distances.iter().flatten().copied().max()?)?;
         let slots = self.ends.into_iter().map(End::slot).collect::<Option<Vec<_>>>()?;
-        let outcomes = operations::outcomes(slots, version);
+        let outcomes = run::outcomes(slots, version);
         Some(Ran { outcomes, commits: Some((first, document.seq)), recalled: true })
     }
 }
@@ -406,15 +422,14 @@ fn raw(body: &Bytes) -> Option<Box<RawValue>> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
-
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
     use crate::catalog::Catalog;
     use crate::headers::Condition;
     use crate::metadata;
-    use crate::operations::{Action, Mode, NewBody, Operation, Outcome};
+    use crate::operations::{Action, NewBody, Operation, Outcome};
+    use crate::run::{Mode, Run};
 
     /// A time in the middle of a period.
     const NOON_MS: u64 = 20_000 * PERIOD_MS + PERIOD_MS / 2;
@@ -438,7 +453,7 @@ pub(crate) mod tests {
 
     impl Fixture {
         /// Upserts an item under a key at a time. Says whether that was a repetition, and the item's sequence.
-        fn upsert(&self, idempotency: &Idempotency, key: &'static str, body: &str, now_ms: u64) -> (bool, u64) {
+        fn upsert(&self, idempotency: &Arc<Idempotency>, key: &'static str, body: &str, now_ms: u64) -> (bool, u64) {
             let mut map = HeaderMap::new();
             map.insert(HEADER, HeaderValue::from_static(key));
             let (headers, part) = (Headers(&map), Part::Items);
@@ -447,9 +462,14 @@ pub(crate) mod tests {
             let body = NewBody { bytes: body.as_bytes().to_vec(), ..NewBody::default() };
             let action = Action::Upsert { body, if_match: Condition::None };
             let operation = Operation { key: b"item".to_vec(), created: None, action };
-            let operations = vec![Ok(operation)];
-            let ran = operations::run(&self.store, &self.container, operations, Mode::AllOrNothing, guard.as_ref());
-            let mut ran = ran.unwrap();
+            let run = Run {
+                store: self.store.clone(),
+                container: Arc::clone(&self.container),
+                operations: vec![Ok(operation)],
+                mode: Mode::AllOrNothing,
+                guard: guard.map(Arc::new),
+            };
+            let mut ran = run.run_blocking().unwrap();
             match ran.outcomes.pop() {
                 Some(Outcome::Item(_, version)) => (ran.recalled, version.seq.get()),
                 other => panic!("{other:?}"),
@@ -466,7 +486,7 @@ pub(crate) mod tests {
     #[test]
     fn a_key_is_kept_for_at_least_one_period_and_less_than_two_more() {
         let fixture = fixture();
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS).unwrap());
         let (repeated, seq) = fixture.upsert(&idempotency, "k", "{}", NOON_MS);
         assert!(!repeated);
         for later in [0, 1, PERIOD_MS, PERIOD_MS + PERIOD_MS / 2 - 1] {
@@ -482,15 +502,15 @@ pub(crate) mod tests {
     #[test]
     fn opening_forgets_what_is_old_and_keeps_the_rest() {
         let fixture = fixture();
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS).unwrap());
         let first = fixture.upsert(&idempotency, "k", "{}", NOON_MS).1;
         let second = fixture.upsert(&idempotency, "l", "{}", NOON_MS + PERIOD_MS).1;
         drop(idempotency);
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS + PERIOD_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS + PERIOD_MS).unwrap());
         assert_eq!(fixture.upsert(&idempotency, "k", "{}", NOON_MS + PERIOD_MS), (true, first));
         assert_eq!(fixture.upsert(&idempotency, "l", "{}", NOON_MS + PERIOD_MS), (true, second));
         drop(idempotency);
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS + 2 * PERIOD_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS + 2 * PERIOD_MS).unwrap());
         assert_eq!(fixture.periods(), [20_001]);
         assert!(!fixture.upsert(&idempotency, "k", "{}", NOON_MS + 2 * PERIOD_MS).0);
         assert_eq!(fixture.upsert(&idempotency, "l", "{}", NOON_MS + 2 * PERIOD_MS), (true, second));
@@ -499,18 +519,18 @@ pub(crate) mod tests {
     #[test]
     fn a_clock_that_was_set_back_forgets_nothing() {
         let fixture = fixture();
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS).unwrap());
         let seq = fixture.upsert(&idempotency, "k", "{}", NOON_MS).1;
         assert_eq!(fixture.upsert(&idempotency, "k", "{}", NOON_MS - 5 * PERIOD_MS), (true, seq));
         drop(idempotency);
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS - 5 * PERIOD_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS - 5 * PERIOD_MS).unwrap());
         assert_eq!(fixture.upsert(&idempotency, "k", "{}", NOON_MS - 5 * PERIOD_MS), (true, seq));
     }
 
     #[test]
     fn damaged_records_are_errors_and_no_panic() {
         let fixture = fixture();
-        let idempotency = Idempotency::open(&fixture.store, NOON_MS).unwrap();
+        let idempotency = Arc::new(Idempotency::open(&fixture.store, NOON_MS).unwrap());
         fixture.upsert(&idempotency, "k", "{}", NOON_MS);
         let records = fixture.store.collection(&name_of(20_000)).unwrap();
         let id = [fixture.container.rid.to_string().as_bytes(), b"/k"].concat();

@@ -3,7 +3,7 @@
 //! Owns the way from headers and a body to an [`Operation`], and from its outcome to an answer. What an operation is
 //! allowed to do is `operations`' business.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use etagdb::{CommitSeq, ScanRange};
@@ -17,13 +17,13 @@ use crate::catalog::Container;
 use crate::config::BODY_BYTES_MAX;
 use crate::document::{self, Body};
 use crate::headers::{Condition, Headers};
-use crate::idempotency::Guard;
 use crate::item_key;
-use crate::operations::{self, Action, Mode, NewBody, Operation, Outcome};
+use crate::operations::{self, Action, NewBody, Operation, Outcome};
 use crate::partition_key::{self, Component, PartitionKey, PartitionKeyDefinition};
 use crate::patch::Patch;
 use crate::query;
 use crate::rid::DocumentRid;
+use crate::run::{Mode, Ran, Run};
 use crate::service::{Reply, Service, container_reply};
 use crate::status::{ApiError, Kind};
 use crate::strict::Conditions;
@@ -33,13 +33,7 @@ use crate::wire::{self, Version};
 /// Most items deleted in one step of a delete by partition key.
 const DELETES_PER_STEP: usize = 1000;
 
-pub(crate) fn create(
-    service: &Service,
-    container: &Container,
-    headers: Headers<'_>,
-    body: &Bytes,
-    guard: Option<&Guard<'_>>,
-) -> Result<Reply, ApiError> {
+pub(crate) fn create(container: &Container, headers: Headers<'_>, body: &Bytes) -> Result<Operation, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
     let key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
@@ -48,7 +42,7 @@ pub(crate) fn create(
     } else {
         Action::Create { body: item.stored }
     };
-    write(service, container, headers, Operation { key, created: None, action }, guard)
+    Ok(Operation { key, created: None, action })
 }
 
 pub(crate) fn read(
@@ -94,7 +88,7 @@ fn read_found(
     service: &Service,
     container: &Container,
     headers: Headers<'_>,
-    operation: Operation<'_>,
+    operation: Operation,
     version: Option<Version>,
 ) -> Result<Reply, ApiError> {
     let mut outcome = operations::read(conditioned(service, headers, operation)?, version);
@@ -118,8 +112,7 @@ pub(crate) fn replace(
     id: &str,
     headers: Headers<'_>,
     body: &Bytes,
-    guard: Option<&Guard<'_>>,
-) -> Result<Reply, ApiError> {
+) -> Result<Operation, ApiError> {
     let item = Item::parse(body)?;
     let key = item.key(container, headers.partition_key()?)?;
     let action = Action::Replace { body: item.stored, if_match: headers.if_match(), moved_to: None };
@@ -128,26 +121,24 @@ pub(crate) fn replace(
     if let Action::Replace { moved_to, .. } = &mut operation.action {
         *moved_to = (new_key != operation.key).then_some(new_key);
     }
-    write(service, container, headers, operation, guard)
+    Ok(operation)
 }
 
 pub(crate) fn patch(
     service: &Service,
-    container: &Container,
+    container: &Arc<Container>,
     id: &str,
     headers: Headers<'_>,
     body: &Bytes,
-    guard: Option<&Guard<'_>>,
-) -> Result<Reply, ApiError> {
+) -> Result<Operation, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let patch = Patch::parse(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let action = patch_action(container, patch, headers.if_match())?;
-    let operation = address(service, container, &key, id, action)?;
-    write(service, container, headers, operation, guard)
+    address(service, container, &key, id, action)
 }
 
 /// The action of a patch, with its condition understood now and judged when the item is at hand.
-pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condition) -> Result<Action<'_>, ApiError> {
+pub(crate) fn patch_action(container: &Arc<Container>, patch: Patch, if_match: Condition) -> Result<Action, ApiError> {
     let condition = match patch.condition() {
         Some(text) => Some(
             query::parse_predicate(text)
@@ -155,12 +146,13 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
         ),
         None => None,
     };
+    let container = Arc::clone(container);
     let apply = move |version: &Version| {
         let unreadable = |error: serde_json::Error| {
             ApiError::new(Kind::InternalServerError, format!("the stored item is not JSON: {error}"))
         };
         if let Some(condition) = &condition {
-            let item = serde_json::from_slice(&version.render(container)).map_err(unreadable)?;
+            let item = serde_json::from_slice(&version.render(&container)).map_err(unreadable)?;
             let holds = condition.matches(&item).map_err(|error| ApiError::bad_request(error.to_string()))?;
             if !holds {
                 return Err(ApiError::precondition(Some(version.etag)).showing(version));
@@ -181,7 +173,7 @@ pub(crate) fn patch_action(container: &Container, patch: Patch, if_match: Condit
         }
         Ok(NewBody { bytes: patched, ttl: after.stored.ttl })
     };
-    Ok(Action::Patch { if_match, apply: Rc::new(apply) })
+    Ok(Action::Patch { if_match, apply: Arc::new(apply) })
 }
 
 pub(crate) fn delete(
@@ -189,19 +181,17 @@ pub(crate) fn delete(
     container: &Container,
     id: &str,
     headers: Headers<'_>,
-    guard: Option<&Guard<'_>>,
-) -> Result<Reply, ApiError> {
+) -> Result<Operation, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
     let action = Action::Delete { if_match: headers.if_match() };
-    let operation = address(service, container, &key, id, action)?;
-    write(service, container, headers, operation, guard)
+    address(service, container, &key, id, action)
 }
 
 /// Deletes every item of one partition key, a bounded number in each step: the service does this in the background, and
 /// promises no single moment either.
 pub(crate) fn delete_partition(
     service: &Service,
-    container: &Container,
+    container: &Arc<Container>,
     headers: Headers<'_>,
 ) -> Result<Reply, ApiError> {
     let key = addressed_key(container, headers.partition_key()?)?;
@@ -215,7 +205,14 @@ pub(crate) fn delete_partition(
         let Some(last) = keys.last() else { break };
         range = ScanRange::prefix(&prefix).after(last);
         let delete = |key| Ok(Operation { key, created: None, action: Action::Delete { if_match: Condition::None } });
-        operations::run(&service.store, container, keys.into_iter().map(delete).collect(), Mode::EachAlone, None)?;
+        let run = Run {
+            store: service.store.clone(),
+            container: Arc::clone(container),
+            operations: keys.into_iter().map(delete).collect(),
+            mode: Mode::EachAlone,
+            guard: None,
+        };
+        run.run_blocking()?;
     }
     let last = service.store.last_commit();
     Ok(Reply::empty(StatusCode::OK).container(container, last, last))
@@ -335,13 +332,13 @@ pub(crate) fn addressed_key(container: &Container, sent: Option<PartitionKey>) -
 }
 
 /// Finds the item that a path segment names: its id, or its rid as the client read it in `_rid` or `_self`.
-pub(crate) fn address<'a>(
+pub(crate) fn address(
     service: &Service,
     container: &Container,
     key: &PartitionKey,
     segment: &str,
-    action: Action<'a>,
-) -> Result<Operation<'a>, ApiError> {
+    action: Action,
+) -> Result<Operation, ApiError> {
     let definition = &container.definition.partition_key;
     let named = Operation { key: item_key::item_key(definition, key, segment), created: None, action };
     let Some(rid) = segment.parse::<DocumentRid>().ok().filter(|rid| rid.container == container.rid) else {
@@ -362,30 +359,24 @@ pub(crate) fn address<'a>(
 }
 
 /// The operation under the conditions of its request, where they are those of RFC 9110.
-fn conditioned<'a>(
+pub(crate) fn conditioned(
     service: &Service,
     headers: Headers<'_>,
-    mut operation: Operation<'a>,
-) -> Result<Operation<'a>, ApiError> {
+    mut operation: Operation,
+) -> Result<Operation, ApiError> {
     if service.strict {
         operation.action = operation.action.strictly(Conditions::of_request(headers)?);
     }
     Ok(operation)
 }
 
-/// Runs one write and answers it.
-fn write(
+/// The answer to one write.
+pub(crate) fn written(
     service: &Service,
     container: &Container,
     headers: Headers<'_>,
-    operation: Operation<'_>,
-    guard: Option<&Guard<'_>>,
+    mut ran: Ran,
 ) -> Result<Reply, ApiError> {
-    let operation = conditioned(service, headers, operation)?;
-    let mut ran = operations::run(&service.store, container, vec![Ok(operation)], Mode::AllOrNothing, guard)?;
-    if ran.recalled {
-        service.metrics.recalled();
-    }
     let last = ran.commits.map_or_else(|| service.store.last_commit(), |(_, last)| last);
     let outcome = ran.outcomes.pop().unwrap_or(Outcome::Dependent);
     Ok(answer(container, outcome, last, last, headers.wants_minimal())?.recalled(ran.recalled))
@@ -401,16 +392,11 @@ fn answer(
 ) -> Result<Reply, ApiError> {
     let reply = match outcome {
         Outcome::Item(status, version) => {
-            let body = if minimal { Vec::new() } else { version.render(container) };
-            Reply::json(status, body)
-                .minimal(minimal)
-                .etag(version.etag)
-                .header("x-ms-item-lsn", &version.seq.to_string())
+            let reply = if minimal { Reply::empty(status) } else { Reply::item(status, container, &version) };
+            reply.etag(version.etag).item_lsn(version.seq)
         }
         Outcome::Deleted => Reply::empty(StatusCode::NO_CONTENT),
-        Outcome::NotModified(etag, seq) => {
-            Reply::empty(StatusCode::NOT_MODIFIED).etag(etag).header("x-ms-item-lsn", &seq.to_string())
-        }
+        Outcome::NotModified(etag, seq) => Reply::empty(StatusCode::NOT_MODIFIED).etag(etag).item_lsn(seq),
         Outcome::Refused(error) => return Err(error),
         Outcome::Dependent => {
             return Err(ApiError::new(Kind::InternalServerError, "a single operation waited for another"));

@@ -3,6 +3,7 @@
 //! Owns the public types around it. Items pass through the same checks and the same step as those of a request.
 
 use std::fmt;
+use std::sync::Arc;
 
 use etagdb::Store;
 
@@ -12,8 +13,9 @@ use crate::headers::Condition;
 use crate::item_key;
 use crate::items::Item;
 use crate::metadata;
-use crate::operations::{self, Action, Mode, Operation, Outcome};
+use crate::operations::{Action, Operation, Outcome};
 use crate::routes::ContainerPath;
+use crate::run::{Mode, Run};
 use crate::status::{ApiError, Kind};
 use crate::wire;
 
@@ -24,7 +26,7 @@ use crate::wire;
 #[derive(Debug)]
 pub struct LocalContainer {
     store: Store,
-    container: std::sync::Arc<Container>,
+    container: Arc<Container>,
 }
 
 /// What an upsert did.
@@ -124,7 +126,7 @@ impl LocalContainer {
     }
 
     /// Writes one item, whether it exists or not, under the partition key that it holds itself. Durable as the store's
-    /// options say when it returns; blocks for that.
+    /// options say when it returns; blocks for that, so it is not for asynchronous code.
     ///
     /// # Errors
     ///
@@ -136,7 +138,14 @@ impl LocalContainer {
         let key = item_key::item_key(definition, &item.own_key(&self.container)?, &item.id);
         let action = Action::Upsert { body: item.stored, if_match: Condition::None };
         let operation = Operation { key, created: None, action };
-        let mut ran = operations::run(&self.store, &self.container, vec![Ok(operation)], Mode::AllOrNothing, None)?;
+        let run = Run {
+            store: self.store.clone(),
+            container: Arc::clone(&self.container),
+            operations: vec![Ok(operation)],
+            mode: Mode::AllOrNothing,
+            guard: None,
+        };
+        let mut ran = run.run_blocking()?;
         match ran.outcomes.pop() {
             Some(Outcome::Item(status, version)) => {
                 Ok(Upserted { created: status == http::StatusCode::CREATED, etag: wire::quoted(version.etag) })

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etagdb::{PinKind, Stats, Store};
+use etagdb::{Histogram, PinKind, Stats, Store, StoreHealth};
 use http::{Method, StatusCode};
 
 use crate::headers::Headers;
@@ -224,7 +224,7 @@ impl Metrics {
             "Connections refused because of their limit.",
             &value(&self.connections_refused),
         );
-        render_store(&mut text, &store.stats());
+        render_store(&mut text, &store.stats(), store.health() == StoreHealth::Healthy);
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         text.one(
             "process_start_time_seconds",
@@ -271,7 +271,7 @@ impl Metrics {
     }
 }
 
-fn render_store(text: &mut Text, stats: &Stats) {
+fn render_store(text: &mut Text, stats: &Stats, writable: bool) {
     let number = |value: u64| value.to_string();
     let group_seconds = stats.group_time.as_secs_f64();
     let age = stats.pins.iter().map(|pin| pin.since).min().map(|since| since.elapsed().unwrap_or_default());
@@ -294,10 +294,18 @@ fn render_store(text: &mut Text, stats: &Stats) {
         ("waiting_feeds", "gauge", "Change feeds that wait for a commit.", number(stats.waiting_feeds as u64)),
         ("versions", "gauge", "About how many version rows there are.", number(stats.versions_estimate)),
         ("versions_bytes", "gauge", "Bytes of version rows in sorted files.", number(stats.versions_bytes)),
-        ("writable", "gauge", "Whether the store takes writes.", number(u64::from(stats.writable))),
+        ("writable", "gauge", "Whether the store takes writes.", number(u64::from(writable))),
     ] {
         text.one(&format!("etagdb_{name}"), kind, help, &value);
     }
+    let micros = |micros: u64| seconds(micros).to_string();
+    text.histogram(
+        "etagdb_commit_group_size",
+        "Writes in a group that went to disk as one.",
+        &stats.group_sizes,
+        number,
+    );
+    text.histogram("etagdb_sync_seconds", "Time to sync the log for a group.", &stats.sync_micros, micros);
     text.family("etagdb_pins", "gauge", "What keeps old versions from being dropped.");
     let count = |wanted: fn(&PinKind) -> bool| stats.pins.iter().filter(|pin| wanted(&pin.kind)).count().to_string();
     text.line("etagdb_pins", "kind=\"snapshot\"", &count(|kind| matches!(kind, PinKind::Snapshot)));
@@ -319,6 +327,20 @@ impl Text {
 
     fn line(&mut self, name: &str, labels: &str, value: &str) {
         let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    /// `shown`: a quantity in the unit that the name says.
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram, shown: impl Fn(u64) -> String) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        let mut up_to = 0;
+        for (largest, count) in histogram.ranges().filter(|(largest, _)| *largest < u64::MAX) {
+            up_to += count;
+            self.line(&bucket, &format!("le=\"{}\"", shown(largest)), &up_to.to_string());
+        }
+        let all = histogram.count().to_string();
+        self.line(&bucket, "le=\"+Inf\"", &all);
+        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {all}", shown(histogram.sum()));
     }
 
     fn one(&mut self, name: &str, kind: &str, help: &str, value: &str) {

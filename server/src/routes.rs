@@ -92,9 +92,9 @@ pub(crate) fn parse(path: &str, query: Option<&str>) -> Result<Target, ApiError>
         let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| {
             ApiError::bad_request(format!("The path segment {segment:?} is not percent-encoded UTF-8."))
         })?;
-        segments.push(decoded.into_owned());
+        segments.push(decoded);
     }
-    let decoded: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let decoded: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
     if decoded.iter().any(|segment| segment.is_empty()) {
         return Err(unknown(path));
     }

@@ -1,139 +1,46 @@
 //! From a whole request to a whole answer: who may ask, which operation it is, and the headers every answer has.
 //!
-//! Owns the dispatch by route and method, and [`Reply`]. It is plain blocking code: the listener calls it on a thread
+//! Owns the dispatch by route and method. It is plain blocking code: the listener calls it on a thread
 //! that may wait for the disk. What an operation does is in the module of its resource.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use etagdb::{CommitSeq, Etag, Store};
-use http::header::{CONTENT_TYPE, ETAG};
+use etagdb::{CommitSeq, Store, StoreHealth};
+use http::header::{CONTENT_LOCATION, CONTENT_TYPE, ETAG};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::auth::{self, MasterKey};
 use crate::catalog::{Catalog, Container};
-use crate::chaos::Fault;
 use crate::config::{Config, ServeError};
 use crate::explorer::{self, HotKeys};
 use crate::headers::{self, Headers, Throughput};
-use crate::idempotency::{self, Idempotency};
+use crate::idempotency::{self, Guard, Idempotency};
 use crate::metrics::Metrics;
+pub(crate) use crate::reply::{Reply, Wait};
 use crate::routes::{self, ContainerPath, Part, Route};
 use crate::status::{ApiError, Kind};
 use crate::tls::Tls;
-use crate::{as_of, batch, changes, chaos, checkpoint, feed, items, metadata, offers, query_route, wire};
+use crate::{as_of, changes, checkpoint, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
-const PROTOCOL_VERSION: &str = "2020-07-15";
+const PROTOCOL_VERSION: HeaderValue = HeaderValue::from_static("2020-07-15");
+const VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+const ACTIVITY_ID: HeaderName = HeaderName::from_static("x-ms-activity-id");
+const REQUEST_CHARGE: HeaderName = HeaderName::from_static("x-ms-request-charge");
 
-/// An answer, complete but for the socket.
+/// A request, whole.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+pub(crate) struct Request {
+    pub(crate) route: Route,
+    pub(crate) parts: Parts,
     pub(crate) body: Bytes,
-    /// Up to which commit an answer about a container's items has seen.
-    seen: Option<CommitSeq>,
-    /// Set when the client would rather wait for another answer.
-    pub(crate) wait: Option<Wait>,
-}
-
-/// How long to wait, and for what, before a request is tried again.
-#[derive(Debug)]
-pub(crate) struct Wait {
-    pub(crate) ready: etagdb::Ready,
-    pub(crate) time: Duration,
-}
-
-impl Reply {
-    pub(crate) fn empty(status: StatusCode) -> Reply {
-        Reply { status, headers: HeaderMap::with_capacity(16), body: Bytes::new(), seen: None, wait: None }
-    }
-
-    pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-        let mut reply = Reply::empty(status);
-        reply.body = body.into();
-        reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        reply
-    }
-
-    pub(crate) fn value(status: StatusCode, value: &Value) -> Reply {
-        Reply::json(status, value.to_string())
-    }
-
-    /// Adds a header. A value that no header can hold, such as a name with a line end in it, is left out.
-    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Reply {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(HeaderName::from_static(name), value);
-        }
-        self
-    }
-
-    pub(crate) fn etag(self, etag: Etag) -> Reply {
-        self.header("etag", &wire::quoted(etag))
-    }
-
-    /// What every answer about a container's items says: where they are, and up to which commit it has seen.
-    pub(crate) fn container(mut self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
-        self.seen = Some(seen);
-        self.header("x-ms-content-path", &container.rid.to_string())
-            .header("x-ms-alt-content-path", &container.name_link)
-            .header("lsn", &lsn.to_string())
-    }
-
-    /// Says which partition key range has been seen up to which commit: the one that the request was about, or all.
-    fn placed(self, container: &Container, number: Option<usize>) -> Reply {
-        let Some(seen) = self.seen else { return self };
-        match number {
-            Some(number) => self
-                .header("x-ms-documentdb-partitionkeyrangeid", &number.to_string())
-                .header("x-ms-session-token", &format!("{number}:0#{seen}")),
-            None => {
-                let tokens: Vec<String> =
-                    (0..container.ranges.len()).map(|number| format!("{number}:0#{seen}")).collect();
-                // Clients look for a range that they know; any will do.
-                self.header("x-ms-documentdb-partitionkeyrangeid", "0").header("x-ms-session-token", &tokens.join(","))
-            }
-        }
-    }
-
-    /// Says that the request had been carried out before.
-    pub(crate) fn recalled(self, recalled: bool) -> Reply {
-        if recalled { self.header("idempotency-replayed", "true") } else { self }
-    }
-
-    /// `Prefer: return=minimal`: the headers, with nothing behind them.
-    pub(crate) fn minimal(mut self, minimal: bool) -> Reply {
-        if minimal {
-            self.body = Bytes::new();
-            self.headers.remove(CONTENT_TYPE);
-        }
-        self
-    }
-}
-
-impl From<ApiError> for Reply {
-    fn from(error: ApiError) -> Reply {
-        let mut reply = Reply::json(error.kind.status(), error.body());
-        if error.substatus != 0 {
-            reply = reply.header("x-ms-substatus", &error.substatus.to_string());
-        }
-        if let Some(methods) = error.allow {
-            reply = reply.header("allow", methods);
-        }
-        if let Some(fault) = error.fault {
-            reply = reply.header(chaos::HEADER, &fault.to_string());
-            if let Fault::Refuse(_, Some(wait)) = *fault {
-                reply = reply.header("x-ms-retry-after-ms", &wait.as_millis().to_string());
-            }
-        }
-        match error.etag {
-            Some(etag) => reply.etag(etag),
-            None => reply,
-        }
-    }
 }
 
 /// The server without its socket.
@@ -141,7 +48,7 @@ impl From<ApiError> for Reply {
 pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
-    idempotency: Idempotency,
+    idempotency: Arc<Idempotency>,
     key: MasterKey,
     /// How clients reach this server: `http` or `https`.
     scheme: &'static str,
@@ -151,6 +58,7 @@ pub(crate) struct Service {
     pub(crate) strict: bool,
     /// Whether it listens on loopback: `/metrics` is answered without a signature then, and checkpoints are made.
     is_local: bool,
+    activities: Activities,
     pub(crate) metrics: Metrics,
     /// The items that refused operations were about.
     pub(crate) hot: HotKeys,
@@ -158,10 +66,30 @@ pub(crate) struct Service {
     is_key_known: bool,
 }
 
+/// Names for requests whose clients give them none: one random number for the process, and a count. To ask the system
+/// for randomness each time costs as much as reading a request from its socket.
+#[derive(Debug)]
+struct Activities {
+    random: u128,
+    count: AtomicU64,
+}
+
+impl Activities {
+    fn new() -> Activities {
+        Activities { random: Uuid::new_v4().as_u128(), count: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> Uuid {
+        // Each gets a number of its own, and nothing else is ordered by it.
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        uuid::Builder::from_random_bytes((self.random ^ u128::from(count)).to_be_bytes()).into_uuid()
+    }
+}
+
 impl Service {
     pub(crate) fn open(store: Store, key: MasterKey, config: &Config) -> Result<Service, ServeError> {
         let catalog = Catalog::open(&store)?;
-        let idempotency = Idempotency::open(&store, unix_ms())?;
+        let idempotency = Arc::new(Idempotency::open(&store, unix_ms())?);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let is_local = config.listen.ip().is_loopback();
         let strict = config.strict;
@@ -175,6 +103,7 @@ impl Service {
             by_address,
             strict,
             is_local,
+            activities: Activities::new(),
             metrics: Metrics::new(),
             hot: HotKeys::default(),
             is_key_known: config.has_known_key(),
@@ -226,14 +155,16 @@ impl Service {
         self.finish(parts, error.into())
     }
 
-    /// Answers a request.
-    pub(crate) fn execute(&self, route: &Route, parts: &Parts, body: &Bytes) -> Reply {
+    /// Answers a request that is no write of items.
+    pub(crate) fn execute(&self, request: &Request) -> Reply {
+        let Request { route, parts, body } = request;
         let reply = self.dispatch(route, parts, body).unwrap_or_else(Reply::from);
         self.finish(parts, reply)
     }
 
     /// Answers the read of an item that is in memory, without waiting for anything. `None` for every other request.
-    pub(crate) fn execute_in_memory(&self, route: &Route, parts: &Parts) -> Option<Reply> {
+    pub(crate) fn execute_in_memory(&self, request: &Request) -> Option<Reply> {
+        let Request { route, parts, .. } = request;
         let Route::Container(path, Part::Item(id)) = route else { return None };
         if parts.method != Method::GET {
             return None;
@@ -246,19 +177,48 @@ impl Service {
         Some(self.finish(parts, reply))
     }
 
+    /// The container that a route names, if it is the one that the client means.
+    pub(crate) fn container_of(&self, route: &Route, headers: Headers<'_>) -> Result<Arc<Container>, ApiError> {
+        let Route::Container(path, _) = route else {
+            return Err(ApiError::new(Kind::InternalServerError, "something else was taken for a container"));
+        };
+        let container = self.catalog.container(path)?;
+        headers.check_container(container.rid)?;
+        Ok(container)
+    }
+
+    /// What makes a write happen once, if its request names itself.
+    pub(crate) fn guard(
+        &self,
+        container: &Container,
+        method: &Method,
+        part: &Part,
+        headers: Headers<'_>,
+        body: &[u8],
+    ) -> Result<Option<Guard>, ApiError> {
+        self.idempotency.guard(container, method, part, headers, body, unix_ms())
+    }
+
     /// Adds what every answer carries.
-    fn finish(&self, parts: &Parts, mut reply: Reply) -> Reply {
+    pub(crate) fn finish(&self, parts: &Parts, mut reply: Reply) -> Reply {
         if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             reply = reply.minimal(true);
         }
-        if reply.seen.is_some() && parts.method == Method::GET && reply.status.as_u16() < 400 {
-            reply = reply.header("content-location", parts.uri.path());
+        if reply.seen.is_some()
+            && parts.method == Method::GET
+            && reply.status.as_u16() < 400
+            && let Ok(path) = HeaderValue::from_str(parts.uri.path())
+        {
+            reply.headers.insert(CONTENT_LOCATION, path);
         }
-        let activity = Headers(&parts.headers).activity_id().unwrap_or_else(uuid::Uuid::new_v4);
-        if !reply.headers.contains_key("x-ms-request-charge") {
-            reply = reply.header("x-ms-request-charge", "1");
+        let activity = Headers(&parts.headers).activity_id().unwrap_or_else(|| self.activities.next());
+        let mut text = [0; Hyphenated::LENGTH];
+        if let Ok(activity) = HeaderValue::from_str(activity.hyphenated().encode_lower(&mut text)) {
+            reply.headers.insert(ACTIVITY_ID, activity);
         }
-        reply.header("x-ms-activity-id", &activity.to_string()).header("x-ms-version", PROTOCOL_VERSION)
+        reply.headers.entry(REQUEST_CHARGE).or_insert(HeaderValue::from_static("1"));
+        reply.headers.insert(VERSION, PROTOCOL_VERSION);
+        reply
     }
 
     fn dispatch(&self, route: &Route, parts: &Parts, body: &Bytes) -> Result<Reply, ApiError> {
@@ -285,7 +245,7 @@ impl Service {
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Health => match *method {
-                Method::GET => Ok(self.health()),
+                Method::GET => Ok(health(&self.store.health())),
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Metrics => match *method {
@@ -398,7 +358,7 @@ impl Service {
     fn part(
         &self,
         method: &Method,
-        container: &Container,
+        container: &Arc<Container>,
         part: &Part,
         headers: Headers<'_>,
         body: &Bytes,
@@ -412,17 +372,9 @@ impl Service {
             as_of::refuse(headers, "writes, change feeds and lists")?;
         }
         let writes = *method != Method::GET && !headers.is_query() && !headers.is_query_plan();
-        let guard = match part {
-            Part::Items | Part::Item(_) if writes => {
-                self.idempotency.guard(container, method, part, headers, body, unix_ms())?
-            }
-            _ if writes => {
-                idempotency::refuse(headers)?;
-                None
-            }
-            _ => None,
-        };
-        let guard = guard.as_ref();
+        if writes {
+            idempotency::refuse(headers)?;
+        }
         match part {
             Part::Itself => Err(ApiError::new(Kind::InternalServerError, "a container was taken for a part of itself")),
             Part::Items => match *method {
@@ -431,15 +383,11 @@ impl Service {
                 // A plan request is a POST with a query's headers, and a query one with a create's: the order matters.
                 Method::POST if headers.is_query_plan() => query_route::plan(container, headers, body),
                 Method::POST if headers.is_query() => query_route::items(self, container, headers, body),
-                Method::POST if headers.is_batch() => batch::run(self, container, headers, body, guard),
-                Method::POST => items::create(self, container, headers, body, guard),
+                // What else is posted are items, and they went another way.
                 _ => Err(headers::wrong_method(method, "GET, POST")),
             },
             Part::Item(id) => match *method {
                 Method::GET => items::read(self, container, id, headers),
-                Method::PUT => items::replace(self, container, id, headers, body, guard),
-                Method::PATCH => items::patch(self, container, id, headers, body, guard),
-                Method::DELETE => items::delete(self, container, id, headers, guard),
                 _ => Err(headers::wrong_method(method, "GET, PUT, PATCH, DELETE")),
             },
             Part::Ranges => match *method {
@@ -476,7 +424,7 @@ impl Service {
 
     /// Completes an error of an operation inside a container: clients read their session from refusals too. The store's
     /// complaint about a dropped collection becomes what it means, a container that was deleted meanwhile.
-    fn about_container(
+    pub(crate) fn about_container(
         &self,
         container: &Container,
         headers: Headers<'_>,
@@ -509,21 +457,23 @@ impl Service {
         }
     }
 
-    /// Whether the store takes writes; reads may work even when it does not.
-    fn health(&self) -> Reply {
-        if self.store.stats().writable {
-            Reply::json(StatusCode::OK, r#"{"status":"ok"}"#)
-        } else {
-            Reply::json(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"read-only"}"#)
-        }
-    }
-
     /// Figures in Prometheus text.
     fn figures(&self) -> Reply {
         let mut reply = Reply::json(StatusCode::OK, self.metrics.render(&self.store));
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
         reply
     }
+}
+
+/// Whether the store takes writes; reads may work even when it does not.
+fn health(state: &StoreHealth) -> Reply {
+    let body = match state {
+        StoreHealth::Healthy => return Reply::json(StatusCode::OK, r#"{"status":"ok"}"#),
+        StoreHealth::DiskFull { since_ms, .. } => format!(r#"{{"status":"disk-full","sinceMs":{since_ms}}}"#),
+        StoreHealth::ReadOnly { since_ms, .. } => format!(r#"{{"status":"read-only","sinceMs":{since_ms}}}"#),
+        _ => r#"{"status":"unavailable"}"#.to_owned(),
+    };
+    Reply::json(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 /// Milliseconds since 1970.
@@ -556,4 +506,31 @@ fn offer_reply(offer: &offers::Offer) -> Reply {
         reply.headers.insert(ETAG, etag);
     }
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_no_writes_is_not_healthy_and_says_since_when() {
+        let because = "on purpose".to_owned();
+        let full = StoreHealth::DiskFull { since_ms: 7, because: because.clone() };
+        for (state, status, body) in [
+            (StoreHealth::Healthy, 200, r#"{"status":"ok"}"#),
+            (full, 503, r#"{"status":"disk-full","sinceMs":7}"#),
+            (StoreHealth::ReadOnly { since_ms: 8, because }, 503, r#"{"status":"read-only","sinceMs":8}"#),
+        ] {
+            let reply = health(&state);
+            assert_eq!((reply.status.as_u16(), &reply.body[..]), (status, body.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn requests_have_different_names() {
+        let activities = Activities::new();
+        let names: std::collections::HashSet<Uuid> = (0..1_000).map(|_| activities.next()).collect();
+        assert_eq!(names.len(), 1_000);
+        assert!(names.iter().all(|name| name.get_version_num() == 4));
+    }
 }

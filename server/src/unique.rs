@@ -21,15 +21,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use etagdb::{Collection, CommitSeq, Etag};
-use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 use crate::catalog::Container;
 use crate::document::Body;
 use crate::item_key;
-use crate::operations::{self, Mode, Operation, Verdict};
+use crate::operations::{self, Operation, Verdict};
 use crate::partition_key::{self, Path};
+use crate::run::Mode;
 use crate::status::{ApiError, Kind};
 use crate::wire::Version;
 
@@ -101,8 +102,8 @@ impl UniqueKeys {
         UniqueKeys { keys, guards, turns: (0..TURNS).map(|_| Mutex::default()).collect() }
     }
 
-    /// Waits for the turn of every partition key that the operations write to.
-    pub(crate) fn take_turns(&self, operations: &[Result<Operation<'_>, ApiError>]) -> Vec<MutexGuard<'_, ()>> {
+    /// The turns of every partition key that the operations write to, in the order in which they are to be taken.
+    pub(crate) fn turns(&self, operations: &[Result<Operation, ApiError>]) -> impl Iterator<Item = &Mutex<()>> + Send {
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let turn = |key: &[u8]| usize::try_from(hasher.hash_one(item_key::partition_of_key(key)) % TURNS as u64).ok();
         let keys = operations.iter().flatten().flat_map(Operation::keys);
@@ -110,14 +111,14 @@ impl UniqueKeys {
         // In one order, so that no two writers wait for each other.
         turns.sort_unstable();
         turns.dedup();
-        turns.into_iter().filter_map(|turn| self.turns.get(turn)).map(Mutex::lock).collect()
+        turns.into_iter().filter_map(|turn| self.turns.get(turn))
     }
 
     /// Goes through the operations as they would be carried out now.
     pub(crate) fn plan(
         &self,
         container: &Container,
-        operations: &[Result<Operation<'_>, ApiError>],
+        operations: &[Result<Operation, ApiError>],
         mode: Mode,
     ) -> Result<Vec<Plan>, ApiError> {
         let mut state = State { unique: self, container, items: HashMap::new(), owners: HashMap::new() };
@@ -193,7 +194,7 @@ struct State<'a> {
 
 impl State<'_> {
     /// Plans one operation. Says too whether it would be refused.
-    fn plan(&mut self, operation: &Operation<'_>) -> Result<(Plan, bool), ApiError> {
+    fn plan(&mut self, operation: &Operation) -> Result<(Plan, bool), ApiError> {
         let current = self.item(&operation.key)?;
         let after = operation.keys().last().unwrap_or(&operation.key).to_vec();
         let plan = Plan {

@@ -37,10 +37,19 @@ impl Version {
 
     /// The item as a client sees it.
     pub(crate) fn render(&self, container: &Container) -> Vec<u8> {
+        document::render(&self.body, &self.system(container))
+    }
+
+    /// The same in two parts: what is stored, without a copy, and what comes behind it.
+    pub(crate) fn parts(&self, container: &Container) -> (Bytes, Vec<u8>) {
+        let (open, rest) = document::parts(&self.body, &self.system(container));
+        (self.body.slice(..open), rest)
+    }
+
+    fn system(&self, container: &Container) -> SystemProperties {
         let rid = DocumentRid { container: container.rid, document: self.created.get() }.to_string();
-        let self_link = format!("{}docs/{rid}/", container.self_link);
-        let system = SystemProperties { rid, self_link, etag: quoted(self.etag), ts: self.time_ms / 1000 };
-        document::render(&self.body, &system)
+        let self_link = [&container.self_link, "docs/", &rid, "/"].concat();
+        SystemProperties { rid, self_link, etag: quoted(self.etag), ts: self.time_ms / 1000 }
     }
 }
 

@@ -100,14 +100,14 @@ fn asked(name: &str) -> Option<Cells> {
         }
         "Java" => {
             let mut java = None;
-            sdk::where_there_is("java", JAVA, || java = Some(program(sdk::set_up("java"))));
+            sdk::where_there_is("Java SDK", JAVA, || java = Some(program(sdk::set_up("java"))));
             let mut java = java?;
             java.env("SDK_PROGRAM", "Conformance").args([server.url(), KEY]);
             java
         }
         "Go" => {
             let mut go = None;
-            sdk::where_there_is("go", &["go"], || go = Some(program(sdk::set_up("go"))));
+            sdk::where_there_is("Go SDK", &["go"], || go = Some(program(sdk::set_up("go"))));
             let mut go = go?;
             go.args([server.url(), KEY, "conformance"]);
             go

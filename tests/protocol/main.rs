@@ -1,5 +1,6 @@
-//! The HTTP protocol, tested from outside: the server's own rules, the official SDKs, and the README's quick starts.
+//! The HTTP protocol, tested from outside: the server's own rules, the official SDKs, the README's quick starts, and the guides.
 
+mod acceptance;
 mod addressing;
 mod bad_input;
 mod batches;
@@ -10,11 +11,14 @@ mod chaos;
 mod conditions;
 mod conflicts;
 mod conformance;
+mod documentation;
 mod explorer;
 mod feeds;
 mod fuzz;
+mod guide;
 mod hostile;
 mod idempotency;
+mod import;
 mod limits;
 mod operations;
 mod past;
@@ -23,8 +27,11 @@ mod ranges;
 mod readme;
 mod sdk;
 mod served;
+mod storm;
+mod storm_check;
 mod strict;
 mod support;
 mod tls;
 mod ttl;
 mod unique;
+mod waiting;

@@ -119,6 +119,8 @@ fn the_stores_figures_move_with_it() {
         "etagdb_commits_total",
         "etagdb_commit_groups_total",
         "etagdb_commit_groups_seconds_total",
+        "etagdb_commit_group_size_count",
+        "etagdb_sync_seconds_sum",
         "etagdb_document_cache_hits_total",
     ] {
         assert!(after[name] > before[name], "{name}: {} and then {}", before[name], after[name]);

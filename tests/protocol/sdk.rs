@@ -13,6 +13,9 @@ use crate::served::Served;
 /// How long one program may run, in seconds. They take seconds; an SDK that is answered wrongly may retry for ever.
 const PROGRAM_SECONDS_MAX: &str = "300";
 
+/// The set-up script's status when something that the tests can do without cannot be had.
+const CANNOT_BE_FETCHED: i32 = 75;
+
 #[test]
 fn official_javascript_sdk() {
     javascript(Served::start());
@@ -55,24 +58,24 @@ fn throttled_sdks_try_again() {
 
 #[test]
 fn official_go_sdk() {
-    where_there_is("go", &["go"], || judge("go", &mut Command::new(set_up("go")), Served::start()));
+    where_there_is("Go SDK", &["go"], || judge("go", &mut Command::new(set_up("go")), Served::start()));
 }
 
 #[test]
 fn official_go_sdk_over_tls() {
-    where_there_is("go", &["go"], || {
+    where_there_is("Go SDK", &["go"], || {
         judge("go", &mut Command::new(set_up("go")), Served::start_with(&["--tls", "self-signed"]));
     });
 }
 
 #[test]
 fn official_java_sdk() {
-    where_there_is("java", JAVA, || judge("java", &mut Command::new(set_up("java")), Served::start()));
+    where_there_is("Java SDK", JAVA, || judge("java", &mut Command::new(set_up("java")), Served::start()));
 }
 
 #[test]
 fn official_java_sdk_over_tls() {
-    where_there_is("java", JAVA, || {
+    where_there_is("Java SDK", JAVA, || {
         judge("java", &mut Command::new(set_up("java")), Served::start_with(&["--tls", "self-signed"]));
     });
 }
@@ -81,16 +84,19 @@ fn official_java_sdk_over_tls() {
 pub(crate) const JAVA: &[&str] = &["java", "javac", "keytool", "mvn"];
 
 /// Runs a test if the machine has these programs, and says so if it has not.
-pub(crate) fn where_there_is(language: &str, tools: &[&str], test: impl FnOnce()) {
+pub(crate) fn where_there_is(what: &str, tools: &[&str], test: impl FnOnce()) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &&str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
     match tools.iter().find(|tool| !is_there(tool)) {
         None => test(),
-        // Written past the test harness, which shows what a test prints only when it fails.
-        Some(missing) => {
-            writeln!(std::io::stderr(), "SKIPPED: the {language} SDK was not tried: there is no `{missing}` here").ok();
-        }
+        Some(missing) => skipped(&format!("the {what} was not tried: there is no `{missing}` here")),
     }
+}
+
+/// Says that something was not tested.
+pub(crate) fn skipped(what: &str) {
+    // Written past the test harness, which shows what a test prints only when it fails.
+    writeln!(std::io::stderr(), "SKIPPED: {what}").ok();
 }
 
 fn javascript(server: Served) {
@@ -142,12 +148,20 @@ pub(crate) fn run(program: &mut Command) -> Output {
 /// Installs or builds what one language's programs need. Returns the path that the set-up script names: the
 /// directory with `node_modules` and `node`, the Python interpreter, or the compiled program.
 pub(crate) fn set_up(language: &str) -> PathBuf {
+    set_up_if_possible(language).unwrap_or_else(|| panic!("what the {language} SDK needs cannot be fetched"))
+}
+
+/// The same, but `None` where something that the tests can do without cannot be fetched.
+pub(crate) fn set_up_if_possible(language: &str) -> Option<PathBuf> {
     let output = Command::new(sources().join("setup.sh")).arg(language).output().expect("the set-up script");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(CANNOT_BE_FETCHED) {
+        return None;
+    }
     assert!(output.status.success(), "the set-up of the {language} SDK ended with {}", output.status);
     let text = String::from_utf8(output.stdout).expect("a path in UTF-8");
     let path = text.trim_end().strip_prefix(&format!("{language}=")).expect("a line of the form NAME=PATH");
-    PathBuf::from(path)
+    Some(path.into())
 }
 
 /// Where the SDK programs live.

@@ -1,8 +1,9 @@
 //! The built server as a child process: found, started on a free port, stopped as an operator would stop it.
 //! It knows nothing of what is asked of the server.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -11,6 +12,9 @@ use crate::binary;
 
 /// Far longer than a start or a stop takes on a busy machine: reaching it means that the server hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port that is free.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// A running `etagdb serve` with an empty store of its own.
 pub(crate) struct Served {
@@ -21,6 +25,8 @@ pub(crate) struct Served {
     url: String,
     /// Taken along by a restart.
     data: Option<tempfile::TempDir>,
+    /// Where it was told to listen.
+    listen: String,
     /// What the shell ran before the server.
     command: String,
     arguments: Vec<String>,
@@ -39,38 +45,80 @@ impl Served {
 
     /// Starts the server in a shell that has run `command`, such as `ulimit -n 700`, and waits for its ready line.
     pub(crate) fn start_under(command: &str, arguments: &[&str]) -> Self {
+        Self::start_as(ANY_PORT, command, arguments)
+    }
+
+    /// Starts the server on an address, and waits for its ready line. After a kill it is back at the same address.
+    pub(crate) fn start_at(listen: &str, arguments: &[&str]) -> Self {
+        Self::start_as(listen, ":", arguments)
+    }
+
+    fn start_as(listen: &str, command: &str, arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self::launch(tempfile::tempdir().expect("a temporary directory"), command.to_owned(), arguments)
+        Self::launch(data, listen.to_owned(), command.to_owned(), arguments)
     }
 
     /// Kills the server (SIGKILL), and starts another over the same store.
-    pub(crate) fn kill_and_restart(mut self) -> Self {
+    pub(crate) fn kill_and_restart(self) -> Self {
+        self.kill_and_restart_after(|_| {})
+    }
+
+    /// The same, with something done to the store in between.
+    pub(crate) fn kill_and_restart_after(mut self, meddle: impl FnOnce(&Path)) -> Self {
         self.child.kill().expect("a process that runs");
         self.child.wait().expect("the server's exit status");
         let data = self.data.take().expect("the store's directory");
-        Self::launch(data, std::mem::take(&mut self.command), std::mem::take(&mut self.arguments))
+        meddle(&data.path().join("store"));
+        let [listen, command] = [&mut self.listen, &mut self.command].map(std::mem::take);
+        Self::launch(data, listen, command, std::mem::take(&mut self.arguments))
     }
 
-    fn launch(data: tempfile::TempDir, command: String, arguments: Vec<String>) -> Self {
-        let binary = binary::find();
+    /// Starts a server by a command line, such as `etagdb serve --strict`, in a directory, and waits for its ready line.
+    /// `etagdb` is the built binary.
+    pub(crate) fn by_command(line: &str, directory: &Path) -> Self {
+        let mut shell = Command::new("sh");
         // The shell becomes the server, so that a signal to the child is one to the server.
-        let mut child = Command::new("sh")
+        shell.args(["-c", &format!("exec {line}")]).current_dir(directory).env("PATH", search_path());
+        Self::ready(shell)
+    }
+
+    fn launch(data: tempfile::TempDir, listen: String, command: String, arguments: Vec<String>) -> Self {
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", &format!("{command}; exec \"$0\" \"$@\"")])
-            .arg(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(binary::find())
+            .args(["serve", "--listen", &listen, "--data"])
             .arg(data.path().join("store"))
-            .args(&arguments)
+            .args(&arguments);
+        let mut served = Self::ready(shell);
+        (served.data, served.listen, served.command, served.arguments) = (Some(data), listen, command, arguments);
+        served
+    }
+
+    /// Starts what the shell is to become, and waits until it accepts connections.
+    fn ready(mut shell: Command) -> Self {
+        let mut child = shell
             .env("ETAGDB_LOG", "warn")
             .env_remove("ETAGDB_KEY")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
+            .unwrap_or_else(|error| panic!("cannot run {shell:?}: {error}"));
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut served =
-            Self { child, lines, ready: String::new(), url: String::new(), data: Some(data), command, arguments };
+        let none = String::new;
+        let mut served = Self {
+            child,
+            lines,
+            ready: none(),
+            url: none(),
+            data: None,
+            listen: none(),
+            command: none(),
+            arguments: Vec::new(),
+        };
         let ready = served.lines.recv_timeout(PATIENCE).expect("the server did not print its ready line");
         let rest = ready.strip_prefix("etagdb ready on ").unwrap_or_else(|| panic!("not a ready line: {ready}"));
         served.url = rest.split_whitespace().next().expect("the ready line names the URL").to_owned();
@@ -85,9 +133,18 @@ impl Served {
 
     /// How much memory the server holds, in bytes, as the system sees it.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    /// How many threads the server has.
+    pub(crate) fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server's status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of that name");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// The file that the ready line asks clients to trust.
@@ -116,6 +173,15 @@ impl Served {
         }
         self.child.wait().expect("the server's exit status")
     }
+}
+
+/// A `PATH` on which `etagdb` is the server to test.
+pub(crate) fn search_path() -> OsString {
+    let built = std::path::absolute(binary::find()).expect("a working directory");
+    assert!(built.ends_with("etagdb"), "{} is to be called etagdb", built.display());
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let directories = built.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&others));
+    std::env::join_paths(directories).expect("directories that can be in a PATH")
 }
 
 impl Drop for Served {

@@ -24,6 +24,7 @@ mod engine {
     pub(crate) mod clock;
     pub(crate) mod collection;
     pub(crate) mod commit;
+    pub(crate) mod committer;
     pub(crate) mod cursors;
     pub(crate) mod derived;
     pub(crate) mod document;
@@ -35,8 +36,10 @@ mod engine {
     pub(crate) mod flusher;
     pub(crate) mod handle;
     pub(crate) mod health;
+    pub(crate) mod histogram;
     pub(crate) mod history;
     pub(crate) mod judge;
+    pub(crate) mod landing;
     pub(crate) mod maintenance;
     pub(crate) mod options;
     pub(crate) mod pages;
@@ -55,6 +58,7 @@ mod engine {
     pub(crate) mod trim;
     pub(crate) mod ttl;
     pub(crate) mod visible;
+    pub(crate) mod waiter;
     pub(crate) mod watermark;
 }
 pub(crate) use engine::*;

@@ -7,19 +7,15 @@ use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use shuttle::rand::Rng;
+
 pub(crate) use shuttle::hint;
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread;
 
 /// Hashes with the same seed each time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RandomState;
-
-impl RandomState {
-    pub(crate) fn new() -> RandomState {
-        RandomState
-    }
-}
+pub(crate) struct RandomState(());
 
 impl BuildHasher for RandomState {
     type Hasher = DefaultHasher;
@@ -63,6 +59,11 @@ impl<T> Mutex<T> {
         MutexGuard { mutex: self, value: Some(unpoisoned(self.value.lock())), lock: Some(lock) }
     }
 
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let lock = self.scheduled().try_lock().ok()?;
+        Some(MutexGuard { mutex: self, value: Some(unpoisoned(self.value.lock())), lock: Some(lock) })
+    }
+
     pub(crate) fn is_locked(&self) -> bool {
         self.scheduled().try_lock().is_err()
     }
@@ -70,8 +71,21 @@ impl<T> Mutex<T> {
     /// Gives up at once: a time that is over before anything happens.
     pub(crate) fn try_lock_for(&self, _: Duration) -> Option<MutexGuard<'_, T>> {
         thread::yield_now();
-        let lock = self.scheduled().try_lock().ok()?;
-        Some(MutexGuard { mutex: self, value: Some(unpoisoned(self.value.lock())), lock: Some(lock) })
+        self.try_lock()
+    }
+}
+
+/// Measures what the engine draws conclusions from: no time at all, or a long one, as the scheduler's random numbers have
+/// it.
+pub(crate) struct Stopwatch;
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::from(shuttle::rand::thread_rng().gen_bool(0.5)))
     }
 }
 

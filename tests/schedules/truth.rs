@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use schedules::disk::Disk;
 use schedules::{
-    ChangeKind, Collection, Conflict, Document, Error, Etag, FeedMode, FeedStart, Precondition, Store, Written,
+    ChangeKind, Collection, Conflict, Document, Error, Etag, FeedMode, FeedStart, Precondition, Store, StoreHealth,
+    Written,
 };
 
 /// When something was told: between which newest commits, and what no power cut could take back then.
@@ -94,9 +95,12 @@ impl Client {
                     self.note(Event::Refused { at, key: key_of(id), expected: *expected, current: *current });
                 }
             }
-            Error::OutcomeUnknown(_) | Error::ReadOnly { .. } | Error::DiskFull(_) => {
+            Error::OutcomeUnknown(_) | Error::ReadOnly { .. } => {
                 assert!(self.disk.has_failed(), "the disk did not fail: {error}");
+                let health = self.store.health();
+                assert!(matches!(health, StoreHealth::ReadOnly { .. }), "{health} after {error}");
             }
+            Error::DiskFull(_) => assert!(self.disk.has_failed(), "the disk did not fail: {error}"),
             other => panic!("{other}"),
         }
         for body in bodies {

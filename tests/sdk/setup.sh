@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Makes ready what the SDK programs need, outside the source tree: node_modules, a Python environment, a compiled program.
 #
-# usage: tests/sdk/setup.sh [javascript|python|rust|go|java ...]      (default: all whose tools are there)
+# usage: tests/sdk/setup.sh [javascript|python|rust|go|java|suite ...]      (default: all whose tools are there)
 #
 # JavaScript, Python and Rust are needed by the tests. Go and Java are taken where the machine has their tools (`go`; a JDK
-# and `mvn`), and never installed.
+# and `mvn`), and never installed. The suite is the Python SDK's own tests, which are in its source distribution; where
+# that cannot be had the status is 75. It is made only when asked for.
 #
 # Everything lives in ${ETAGDB_CACHE:-$HOME/.cache/etagdb}/sdk. A part is made again only when its lock file, its tool's
 # version or this script has changed, which its stamp tells. Versions come from the lock files alone. The last lines on
 # standard output are NAME=PATH, one for each part: a directory with `node_modules` and a `node` to run programs with, the
-# Python interpreter, the compiled program.
+# Python interpreter, the compiled program; for the suite a directory with `tests` and `venv`.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -138,17 +139,43 @@ EOF
   echo "java=$dir/sdk-java"
 }
 
+suite() {
+  local dir=$cache/suite source=$here/suite stamp
+  local package=azure-cosmos archive=azure_cosmos version sha256
+  version=$(sed -n "s/^$package==//p" "$source/requirements.txt")
+  sha256=d692928a54d88163e96d41d8f899229ca2f6a6bf21973ece2bfc1f72d4b4edd8
+  stamp="$(hash_of "$source/requirements.txt") $(python3 --version)"
+  if ! fresh "$dir" "$stamp"; then
+    say "fetching the Python SDK's own tests"
+    rm -rf "$dir"
+    python3 -m venv "$dir/venv"
+    # pip takes the registry it is configured for; the archive is checked, whoever it came from.
+    "$dir/venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$source/requirements.txt" >&2 &&
+      "$dir/venv/bin/python" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: -d "$dir" \
+        "$package==$version" >&2 || {
+      say "the Python SDK's own tests cannot be fetched"
+      exit 75
+    }
+    echo "$sha256  $dir/$archive-$version.tar.gz" | sha256sum --check --quiet >&2 ||
+      die "the source distribution of $package $version is not the one that is known"
+    "$dir/venv/bin/python" -m pip check >&2
+    tar -xzf "$dir/$archive-$version.tar.gz" -C "$dir" --strip-components 1 "$archive-$version/tests"
+    echo "$stamp" >"$dir/stamp"
+  fi
+  echo "suite=$dir"
+}
+
 mkdir -p "$cache"
 # Two runs at once would tread on each other's installations.
 exec 9>"$cache/lock"
 flock 9
 for part in "${parts[@]}"; do
   case $part in
-    javascript | python | rust) "$part" ;;
+    javascript | python | rust | suite) "$part" ;;
     go | java)
       has_tools "$part" || die "the tools of $part are missing"
       "$part"
       ;;
-    *) die "there is no part called $part; the parts are javascript, python, rust, go and java" ;;
+    *) die "there is no part called $part; the parts are javascript, python, rust, go, java and suite" ;;
   esac
 done

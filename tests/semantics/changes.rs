@@ -386,3 +386,36 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
         }
     }
 }
+
+/// Most of what happens may not concern a feed; it is passed over for a bounded time only, and never missed.
+#[test]
+fn a_page_ends_when_its_time_is_over_and_the_next_goes_on() {
+    let fixture = Fixture::new();
+    let docs = fixture.collection("docs");
+    for round in 0..3 {
+        let others = (0..2_000).map(|n| (format!("other {round} {n}"), "x"));
+        docs.bulk_load(others, Precondition::Absent).expect("bulk load");
+        docs.put(format!("wanted {round}"), "x", Precondition::Absent).expect("put");
+    }
+    for mode in [FeedMode::All, FeedMode::Latest] {
+        let feed = docs.changes(mode, FeedStart::Beginning).expect("feed").ids(ScanRange::prefix("wanted"));
+        let mut feed = feed.page_time(Duration::ZERO);
+        let (mut told, mut empty, mut before) = (Vec::new(), 0, CommitSeq::default());
+        loop {
+            let page = feed.read().expect("read");
+            assert!(page.is_end || page.position > before, "each page gets on");
+            before = page.position;
+            empty += usize::from(page.is_empty() && !page.is_end);
+            told.extend(page.entries.into_iter().map(|entry| entry.id));
+            if page.is_end {
+                break;
+            }
+        }
+        assert_eq!(told, ["wanted 0", "wanted 1", "wanted 2"]);
+        assert!(empty > 10, "{empty} pages ended before anything was found");
+        // Whoever waits is not told of a page that ended early.
+        let feed = docs.changes(mode, FeedStart::Beginning).expect("feed").ids(ScanRange::prefix("wanted"));
+        let page = feed.page_time(Duration::ZERO).wait(Duration::from_secs(60)).expect("wait");
+        assert_eq!(page.entries.first().map(|entry| &entry.id[..]), Some(&b"wanted 0"[..]));
+    }
+}

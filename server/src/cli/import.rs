@@ -205,8 +205,8 @@ fn open_destination(args: &Args, runtime: &Runtime, pipeline: &Pipeline) -> Resu
     };
     let key = account_key(args.key.clone())?;
     let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-    let authority = args.ca.as_deref().map(remote::authority).transpose()?;
-    let server = Server { url, signer, authority, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
+    let authorities = args.ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
+    let server = Server { url, signer, authorities, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
     let names = (database, container);
     let remote = Remote::open(runtime.handle().clone(), server, names, &args.partition_key, pipeline.stopped())?;
     Ok(Arc::new(remote))

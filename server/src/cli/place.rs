@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "BASE64", conflicts_with = "data")]
     key: Option<String>,
 
-    /// Trust only this authority, a certificate in PEM: for `serve --tls self-signed` the file that its ready line names.
+    /// Trust only the authorities in this file of certificates in PEM: for `serve --tls self-signed` the file that its ready line names.
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     ca: Option<PathBuf>,
 }
@@ -106,8 +106,8 @@ impl Args {
             (None, Some(url)) => {
                 let key = account_key(self.key.clone())?;
                 let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-                let authority = self.ca.as_deref().map(remote::authority).transpose()?;
-                let server = Server { url: url.clone(), signer, authority, retry_for: Duration::ZERO };
+                let authorities = self.ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
+                let server = Server { url: url.clone(), signer, authorities, retry_for: Duration::ZERO };
                 let client = server.client(timeout)?;
                 let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
                 let runtime = runtime.map_err(|error| format!("cannot start an HTTP client: {error}"))?;

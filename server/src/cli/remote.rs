@@ -40,8 +40,8 @@ pub(super) struct Server {
     pub(super) url: Url,
     /// The account key.
     pub(super) signer: Signer,
-    /// The authority that has signed its certificate, unless the system knows it.
-    pub(super) authority: Option<Certificate>,
+    /// Authorities to trust instead of the system's.
+    pub(super) authorities: Vec<Certificate>,
     /// How long one document is tried before the import gives up.
     pub(super) retry_for: Duration,
 }
@@ -95,9 +95,10 @@ impl Server {
             .connect_timeout(Duration::from_secs(5))
             // The server was named by its address; a proxy for the web knows nothing about it.
             .no_proxy();
-        let client = match &self.authority {
-            Some(authority) => client.tls_certs_only([authority.clone()]),
-            None => client,
+        // A system without authorities is no obstacle to clear text.
+        let client = match self.url.scheme() {
+            "https" if self.authorities.is_empty() => client,
+            _ => client.tls_certs_only(self.authorities.iter().cloned()),
         };
         client.build().map_err(|error| format!("cannot set up an HTTP client: {error}"))
     }
@@ -150,15 +151,18 @@ impl Server {
     }
 }
 
-/// Reads the certificate of an authority from a file in PEM.
+/// Reads certificates of authorities, in PEM.
 ///
 /// # Errors
 /// One line for the user.
-pub(super) fn authority(file: &path::Path) -> Result<Certificate, String> {
-    let pem = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    let wrong = || format!("{} holds no certificate in PEM", file.display());
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| wrong())?;
-    certificates.into_iter().next().ok_or_else(wrong)
+pub(super) fn read_authorities(file: &path::Path) -> Result<Vec<Certificate>, String> {
+    let read = std::fs::read(file).map_err(|error| error.to_string());
+    let certificates = read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err("it holds no certificate in PEM".to_owned()),
+        other => other,
+    }
+    .map_err(|why| format!("cannot use {} as certificates to trust: {why}", file.display()))
 }
 
 impl Remote {

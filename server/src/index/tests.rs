@@ -19,6 +19,7 @@ use crate::metadata;
 use crate::query::order_of_values;
 use crate::query_route;
 use crate::routes::ContainerPath;
+use crate::run::Run;
 use crate::service::Service;
 
 pub(crate) struct Fixture {
@@ -78,7 +79,10 @@ impl Fixture {
         headers.insert("x-ms-cosmos-is-batch-request", HeaderValue::from_static("true"));
         headers.insert("x-ms-cosmos-batch-atomic", HeaderValue::from_static("true"));
         let body = bytes::Bytes::from(operation.to_string());
-        batch::run(&self.service, &container, Headers(&headers), &body, None).expect("a batch");
+        let prepared = batch::prepare(&self.service, &container, Headers(&headers), &body);
+        let (operations, mode) = prepared.expect("a batch");
+        let run = Run { store: self.service.store.clone(), container, operations, mode, guard: None };
+        run.run_blocking().expect("a batch that is carried out");
     }
 
     /// All results of a query, in pages of so many.

@@ -81,6 +81,8 @@ impl Browser {
         wanted.set("goog:loggingPrefs", json!({"browser": "ALL"})).expect("a capability");
         wanted.set("unhandledPromptBehavior", json!("ignore")).expect("a capability");
         let driver = runtime.block_on(async {
+            // The driver's HTTP client takes TLS from whatever the process has; already there is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
             let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await.expect("a browser");
             driver.set_script_timeout(PATIENCE).await.expect("a time-out");
             driver

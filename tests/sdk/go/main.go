@@ -3,6 +3,7 @@
 // usage: sdk-go ENDPOINT [KEY]      (or the environment: COSMOS_ENDPOINT, COSMOS_KEY)
 //
 //	sdk-go ENDPOINT KEY conformance      prints the cells of CONFORMANCE.md instead
+//	sdk-go ENDPOINT KEY storm CLIENTS DOCUMENTS      is one part of the storm
 //
 // Every check makes its own items, so that one failure explains one thing. The program prints one line a check and a
 // summary, and exits 1 unless every check passed. The programs beside it make the same checks, and more, in the other
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -281,6 +283,14 @@ func argument(position int, variable, otherwise string) string {
 
 func main() {
 	endpoint := argument(1, "COSMOS_ENDPOINT", "http://127.0.0.1:8081")
+	if len(os.Args) == 6 && os.Args[3] == "storm" {
+		clients, err := strconv.Atoi(os.Args[4])
+		must(err)
+		documents, err := strconv.Atoi(os.Args[5])
+		must(err)
+		storm(endpoint, os.Args[2], clients, documents)
+		return
+	}
 	var s *scene
 	passed, failed := 0, 0
 	count := func(ok bool) {

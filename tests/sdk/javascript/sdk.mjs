@@ -8,7 +8,9 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import {
+  ChangeFeedMode,
   ChangeFeedStartFrom,
   CosmosClient,
   PartitionKeyBuilder,
@@ -430,6 +432,79 @@ const checks = {
       await assertStatus(404, container.item("batch-never", "batch").read(), what);
       await assertStored(kept.item, body("batch-kept", 2), current);
     }
+  },
+
+  async bulk_operations_are_each_their_own({ database }) {
+    // As many ranges as the throughput asks for: the SDK sorts the operations by them.
+    const { container } = await database.containers.create({ id: "bulk", partitionKey: { paths: ["/pk"] }, throughput: 18000 });
+    const body = (n, value) => ({ id: `b${n}`, pk: `p${n % 7}`, value });
+    const numbers = Array.from({ length: 120 }, (_, n) => n);
+    const run = async (operations) => {
+      const results = await container.items.executeBulkOperations(operations);
+      assert.equal(results.length, operations.length);
+      return results.map((result) => result.response?.statusCode ?? result.error?.code);
+    };
+    const create = (n) => ({ operationType: "Create", partitionKey: body(n).pk, resourceBody: body(n, 1) });
+    assert.deepEqual(new Set(await run(numbers.map(create))), new Set([201]));
+    const { etag: current } = await container.item("b0", "p0").read();
+    const statuses = await run([
+      create(1),
+      { operationType: "Upsert", partitionKey: "p2", resourceBody: body(2, 2) },
+      { operationType: "Replace", partitionKey: "p0", id: "b0", resourceBody: body(0, 2), ifMatch: current },
+      { operationType: "Replace", partitionKey: "p3", id: "b3", resourceBody: body(3, 9), ifMatch: current },
+      { operationType: "Read", partitionKey: "p4", id: "b4" },
+      { operationType: "Delete", partitionKey: "p5", id: "b5" },
+      { operationType: "Delete", partitionKey: "p5", id: "missing" },
+      { operationType: "Patch", partitionKey: "p6", id: "b6", resourceBody: { operations: [{ op: "incr", path: "/value", value: 4 }] } },
+    ]);
+    assert.deepEqual(statuses, [409, 200, 200, 412, 200, 204, 404, 200], "one that fails stops no other");
+    const { resources } = await container.items.query('SELECT VALUE c["value"] FROM c WHERE c["value"] != 1').fetchAll();
+    assert.deepEqual([...resources].sort(), [2, 2, 5]);
+    const { resources: counts } = await container.items.query("SELECT VALUE COUNT(1) FROM c").fetchAll();
+    assert.deepEqual(counts, [119]);
+  },
+
+  async all_versions_and_deletes_are_told({ database }) {
+    const { container } = await database.containers.create({ id: "versions", partitionKey: { paths: ["/pk"] } });
+    const options = { changeFeedMode: ChangeFeedMode.AllVersionsAndDeletes };
+    const feed = container.items.getChangeFeedIterator({ ...options, changeFeedStartFrom: ChangeFeedStartFrom.Now() });
+    const { statusCode, continuationToken } = await feed.readNext();
+    assert.equal(statusCode, 304);
+    const { item } = await created(container, { id: "a", pk: "p", value: 1 });
+    await item.replace({ id: "a", pk: "p", value: 2 });
+    await item.delete();
+    const changeFeedStartFrom = ChangeFeedStartFrom.Continuation(continuationToken);
+    const { result } = await container.items.getChangeFeedIterator({ ...options, changeFeedStartFrom }).readNext();
+    assert.deepEqual(
+      result.map((change) => [change.metadata.operationType, change.current?.value, change.previous?.value]),
+      [["create", 1, undefined], ["replace", 2, 1], ["delete", undefined, 2]],
+    );
+  },
+
+  async unique_keys_are_kept({ database }) {
+    const uniqueKeyPolicy = { uniqueKeys: [{ paths: ["/email"] }] };
+    const { container } = await database.containers.create({ id: "people", partitionKey: { paths: ["/pk"] }, uniqueKeyPolicy });
+    const person = (id, email) => ({ id, pk: "p", email });
+    const { item: first } = await created(container, person("a", "x"));
+    await assertStatus(409, container.items.create(person("b", "x")));
+    const { item: second } = await created(container, person("b", "y"));
+    await assertStatus(409, second.replace(person("b", "x")));
+    await assertStatus(409, container.items.upsert(person("b", "x")));
+    await assertStatus(200, first.replace(person("a", "z")));
+    await assertStatus(200, second.replace(person("b", "x")));
+  },
+
+  async items_live_as_long_as_they_are_told({ database }) {
+    const { container } = await database.containers.create({ id: "brief", partitionKey: { paths: ["/pk"] }, defaultTtl: 1 });
+    const { item } = await created(container, { id: "default", pk: "p" });
+    await created(container, { id: "own", pk: "p", ttl: 1000 });
+    await created(container, { id: "ever", pk: "p", ttl: -1 });
+    for (const begun = Date.now(); (await statusOf(item.read())) !== 404; await pause(50)) {
+      assert.ok(Date.now() - begun < 30_000, "an item outlives its time");
+    }
+    const { resources } = await container.items.query("SELECT VALUE c.id FROM c").fetchAll();
+    assert.deepEqual([...resources].sort(), ["ever", "own"]);
+    await created(container, { id: "default", pk: "p" });
   },
 
   async a_wrong_key_is_401() {

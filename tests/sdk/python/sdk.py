@@ -11,6 +11,7 @@ import base64
 import os
 import sys
 import threading
+import time
 import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -485,6 +486,21 @@ def unique_keys_are_kept(database, container, rival):
     has_status(409, people.upsert_item, person("b", "x"))
     replace(people, person("a", "z"))
     replace(people, person("b", "x"))
+
+
+@check
+def items_live_as_long_as_they_are_told(database, container, rival):
+    brief = database.create_container("brief", PartitionKey(path="/pk"), default_ttl=1)
+    create(brief, {"id": "default", "pk": "p"})
+    create(brief, {"id": "own", "pk": "p", "ttl": 1000})
+    create(brief, {"id": "ever", "pk": "p", "ttl": -1})
+    begun = time.monotonic()
+    while status_of(brief.read_item, "default", "p") != 404:
+        if time.monotonic() - begun > 30:
+            raise AssertionError("an item outlives its time")
+        time.sleep(0.05)
+    equal(sorted(item["id"] for item in brief.read_all_items()), ["ever", "own"], "what is left")
+    create(brief, {"id": "default", "pk": "p"})
 
 
 @check

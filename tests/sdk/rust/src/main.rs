@@ -3,6 +3,7 @@
 //!
 //! usage: `sdk-rust ENDPOINT [KEY]` (or the environment: `COSMOS_ENDPOINT`, `COSMOS_KEY`)
 //!        `sdk-rust ENDPOINT KEY conformance` prints the cells of CONFORMANCE.md instead
+//!        `sdk-rust ENDPOINT KEY storm CLIENTS DOCUMENTS` is one part of the storm
 //!
 //! Every check makes its own items, so that one failure explains one thing. The program prints one line a check and a
 //! summary, and exits 1 unless every check passed. The JavaScript and Python programs beside it make the same checks
@@ -10,7 +11,9 @@
 
 mod checks;
 mod conformance;
+mod policies;
 mod scene;
+mod storm;
 
 use std::process::ExitCode;
 
@@ -41,10 +44,10 @@ impl Tally {
     }
 }
 
-/// Runs the named checks one after another.
+/// Runs the named checks of a module one after another.
 macro_rules! run {
-    ($tally:expr, $scene:expr, $($name:ident),+ $(,)?) => {
-        $($tally.record(stringify!($name), checks::$name($scene).await);)+
+    ($tally:expr, $scene:expr, $module:ident: $($name:ident),+ $(,)?) => {
+        $($tally.record(stringify!($name), $module::$name($scene).await);)+
     };
 }
 
@@ -57,22 +60,24 @@ async fn main() -> ExitCode {
     };
     let key = arguments.next().or_else(|| std::env::var("COSMOS_KEY").ok()).unwrap_or_else(|| EMULATOR_KEY.to_owned());
 
+    let mode = arguments.next();
+    if mode.as_deref() == Some("storm") {
+        let mut number = || -> Option<u64> { arguments.next().and_then(|text| text.parse().ok()) };
+        let (Some(clients), Some(documents)) = (number(), number()) else {
+            eprintln!("usage: sdk-rust ENDPOINT KEY storm CLIENTS DOCUMENTS");
+            return ExitCode::from(2);
+        };
+        return ended(storm::run(&endpoint, &key, clients as usize, documents).await);
+    }
+
     let mut tally = Tally::default();
     match Scene::open(&endpoint, &key).await {
-        Ok(scene) if arguments.next().as_deref() == Some("conformance") => {
-            return match conformance::print(&scene).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(reason) => {
-                    eprintln!("{reason}");
-                    ExitCode::FAILURE
-                }
-            };
-        }
+        Ok(scene) if mode.as_deref() == Some("conformance") => return ended(conformance::print(&scene).await),
         Ok(scene) => {
             run!(
                 tally,
                 &scene,
-                create_answers_201_and_an_etag,
+                checks: create_answers_201_and_an_etag,
                 create_of_an_existing_item_is_409,
                 read_with_the_current_etag_is_304,
                 replace_with_the_current_etag_is_200,
@@ -99,6 +104,7 @@ async fn main() -> ExitCode {
                 a_write_returns_the_document_when_asked,
                 a_wrong_key_is_401,
             );
+            run!(tally, &scene, policies: unique_keys_are_kept, items_live_as_long_as_they_are_told);
             if let Err(reason) = scene.close().await {
                 tally.record("clean-up", Err(reason));
             }
@@ -107,4 +113,15 @@ async fn main() -> ExitCode {
     }
     println!("sdk rust: {} passed, {} failed", tally.passed, tally.failed);
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the process ends with when it was not asked for the checks.
+fn ended(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,159 @@
+//! Waiting for an answer: on a thread, which sleeps and can be called to work for others meanwhile, or as a future. Owns
+//! how answers get to those who wait; what they are is the queue's and the lander's.
+
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::error::Result;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, hint, thread};
+
+/// So often a writer looks for its answer before it lets others have the processor.
+const LOOKS_PER_YIELD: u32 = 32;
+
+/// How a writer waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Blocking,
+    AsFuture,
+}
+
+/// Where a waiting writer gets its answer.
+pub(crate) struct Waiter {
+    pub(crate) wait: Wait,
+    /// Whether there is a turn in the slot: for those who look before they sleep.
+    is_called: AtomicBool,
+    slot: Mutex<Slot>,
+    called: Condvar,
+}
+
+#[derive(Default)]
+struct Slot {
+    turn: Option<Turn>,
+    waker: Option<Waker>,
+}
+
+pub(crate) enum Turn {
+    Lead,
+    /// To land what is in the log, if nobody else has.
+    Land,
+    /// The answer, and others who are to be told theirs.
+    Done(Result<()>, Vec<Told>),
+}
+
+/// A writer and its answer.
+pub(crate) type Told = (Arc<Waiter>, Result<()>);
+
+/// Answers all. Those who block help: each of the first few answers a few of the others. To wake a thread takes its
+/// waker a few microseconds and the thread many, so neither one for all nor a long chain of them is quick.
+pub(crate) fn tell(mut all: Vec<Told>) {
+    let share = all.len().isqrt();
+    while let Some((waiter, result)) = all.pop() {
+        let others = match waiter.wait {
+            Wait::Blocking => all.split_off(all.len().saturating_sub(share)),
+            Wait::AsFuture => Vec::new(),
+        };
+        waiter.call(Turn::Done(result, others));
+    }
+}
+
+/// Has all answered by the first of them who can.
+fn have_told(mut all: Vec<Told>) {
+    if let Some(index) = all.iter().position(|(waiter, _)| waiter.wait == Wait::Blocking) {
+        let (waiter, result) = all.swap_remove(index);
+        waiter.call(Turn::Done(result, all));
+    } else {
+        tell(all);
+    }
+}
+
+/// As [`have_told`], but for `own`, whose answer becomes `answer`.
+pub(crate) fn deliver(mut told: Vec<Told>, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
+    if let Some(index) = own.and_then(|own| told.iter().position(|(waiter, _)| Arc::ptr_eq(waiter, own))) {
+        *answer = Some(told.swap_remove(index).1);
+    }
+    have_told(told);
+}
+
+impl Waiter {
+    pub(crate) fn new(wait: Wait) -> Arc<Waiter> {
+        Arc::new(Waiter { wait, is_called: AtomicBool::new(false), slot: Mutex::default(), called: Condvar::new() })
+    }
+
+    pub(crate) fn call(&self, turn: Turn) {
+        let waker = {
+            let mut slot = self.slot.lock();
+            // A call to land may come late, when the writer has its answer or will have no other turn.
+            if matches!(turn, Turn::Land) && slot.turn.is_some() {
+                return;
+            }
+            slot.turn = Some(turn);
+            self.is_called.store(true, Ordering::Release);
+            slot.waker.take()
+        };
+        self.called.notify_one();
+        if let Some(waker) = waker {
+            // A waker is foreign code, and this thread works for others: they are not to suffer from its panic.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
+    pub(crate) fn is_called(&self) -> bool {
+        self.is_called.load(Ordering::Acquire)
+    }
+
+    /// `looks`: how often to look for the turn before sleeping.
+    pub(crate) fn wait(&self, looks: u32) -> Turn {
+        for look in 0..looks {
+            if self.is_called() {
+                break;
+            }
+            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 { thread::yield_now() } else { hint::spin_loop() }
+        }
+        let mut slot = self.slot.lock();
+        self.is_called.store(false, Ordering::Relaxed);
+        loop {
+            match slot.turn.take() {
+                Some(turn) => return turn,
+                None => self.called.wait(&mut slot),
+            }
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut slot = self.slot.lock();
+        match slot.turn.take() {
+            Some(Turn::Done(result, _)) => Poll::Ready(result),
+            // Futures are not called to lead.
+            Some(Turn::Lead | Turn::Land) | None => {
+                slot.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// The answer to a ticket whose holder does not lead.
+pub(crate) struct Answer(pub(crate) Arc<Waiter>);
+
+impl Future for Answer {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0.poll(context)
+    }
+}
+
+impl Answer {
+    /// Waits for it in place of polling.
+    pub(crate) fn wait(self) -> Result<()> {
+        loop {
+            if let Turn::Done(result, _) = self.0.wait(0) {
+                return result;
+            }
+        }
+    }
+}
