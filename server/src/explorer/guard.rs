@@ -49,7 +49,7 @@ pub(crate) fn check_site(parts: &Parts) -> Result<(), ApiError> {
     if is_foreign || is_elsewhere {
         return Err(ApiError::new(
             Kind::Forbidden,
-            "This answers the server's own page only, not that of another site.",
+            "The server answers its own page only, not that of another site.",
         ));
     }
     Ok(())
