@@ -47,10 +47,7 @@ pub(crate) fn check_site(parts: &Parts) -> Result<(), ApiError> {
     let origin_host = text("origin").map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
     let is_elsewhere = origin_host.is_some_and(|host| Some(host) != headers::authority(parts));
     if is_foreign || is_elsewhere {
-        return Err(ApiError::new(
-            Kind::Forbidden,
-            "This answers the server's own page only, not that of another site.",
-        ));
+        return Err(ApiError::new(Kind::Forbidden, "The server answers its own page only, not that of another site."));
     }
     Ok(())
 }
