@@ -82,6 +82,10 @@ fn cut(kind: &str, cuts: u64) -> Result<(), String> {
         let down = run(text(shutdown), &[text(&mounted.point)]);
         child.kill().expect("kill");
         child.wait().expect("wait");
+        // It went on until it was cut off, and may have taken away by then what it had told of before.
+        for line in lines.map_while(Result::ok).filter(|line| line.starts_with("dropping ")) {
+            told.hear(&line);
+        }
         down?;
         mounted.unmount()?;
         mounted.mount()?;
