@@ -2,8 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use etagdb::Options;
-use etagdb_server::{ImportError, LocalReader};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Host};
@@ -239,28 +237,4 @@ fn an_index_follows_every_kind_of_write_and_survives_a_restart() {
     client.delete("/dbs/d/colls/c", &[]).expect_status(204);
     client.post("/dbs/d/colls", &[], &definition).expect_status(201);
     assert_eq!(found_by(&mut client, "SELECT * FROM c WHERE c.n = 7").1, Vec::<String>::new());
-}
-
-#[test]
-fn a_program_reads_a_store_by_query_and_merges_all_ranges() {
-    let mut host = Host::start();
-    drop(spread(&host));
-    let path = host.store_path();
-    host.shut_down();
-    let store = Options::default().create_if_missing(false).open(&path).expect("the server has let go of it");
-    let before = store.last_commit().get().to_string();
-    assert!(matches!(LocalReader::open(store.clone(), "d", "x"), Err(ImportError::Refused(_))));
-    let reader = LocalReader::open(store, "d", "c").expect("opens");
-    let all = |text: &str, parameters: &[(String, Value)], at: Option<&str>| -> Result<Vec<Value>, ImportError> {
-        let pages = reader.query(text, parameters, at)?.collect::<Result<Vec<_>, _>>()?;
-        Ok(pages.into_iter().flatten().collect())
-    };
-    let largest = all("SELECT TOP 4 VALUE c.n FROM c ORDER BY c.n DESC", &[], None).expect("results");
-    assert_eq!(largest, [4, 4, 4, 4].map(Value::from));
-    let counted = all("SELECT VALUE COUNT(1) FROM c WHERE c.n = @n", &[("@n".to_owned(), json!(3))], None);
-    assert_eq!(counted.expect("results"), [json!(4)]);
-    let then = all("SELECT VALUE COUNT(1) FROM c", &[], Some(&before)).expect("results");
-    assert_eq!(then, [json!(20)]);
-    assert!(matches!(all("SELEC", &[], None), Err(ImportError::Refused(message)) if message.contains("line 1")));
-    assert!(matches!(all("SELECT 1", &[], Some("a\nb")), Err(ImportError::Refused(_))));
 }
