@@ -33,7 +33,8 @@
 //! * *Commits become visible in sequence order, and the log holds them in that order*, because sequences are given in
 //!   queue order, one leader at a time writes them, and one lander at a time publishes them. So what a crash leaves is a
 //!   prefix, and a reader that has seen sequence n has everything up to n. Rows are in RocksDB before they are visible;
-//!   every read names the sequence that it reads at, and so passes them by. A sequence whose transaction was refused is not used; nobody ever hears of it.
+//!   every read names the sequence that it reads at, and so passes them by. A sequence whose transaction was refused is
+//!   not used; nobody ever hears of it.
 //! * *Nothing builds on what failed.* When a group fails, the generation ends (`queue`): everybody who was judged by
 //!   its versions, or by the versions of those, is refused.
 //! * *After a failed sync* the kernel may have dropped the dirty pages and called them clean, so syncing again proves

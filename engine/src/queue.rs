@@ -243,7 +243,7 @@ impl Core {
         state.under_way += 1;
         state.bytes += bytes;
         if state.waiting.back().is_none_or(|group| group.bytes > 0 && group.bytes + bytes > GROUP_BYTES) {
-            let room = (bytes + work.commits() as usize * ROW_BYTES).min(ENCODE_BYTES);
+            let room = (bytes + commits as usize * ROW_BYTES).min(ENCODE_BYTES);
             state.waiting.push_back(Group { rows: Rows::with_capacity(room), ..Group::default() });
         }
         let group = state.waiting.back_mut().expect("just made");
