@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use etagdb::{Histogram, PinKind, Stats, Store, StoreHealth};
+use etagdb::{PinKind, Stats, Store, StoreHealth};
 use http::{Method, StatusCode};
 
 use crate::headers::Headers;
@@ -257,22 +257,15 @@ impl Metrics {
             if all == 0 {
                 continue;
             }
-            let mut up_to = 0;
-            for (bound, count) in TIMES_MICROS.iter().zip(&times) {
-                up_to += count;
-                let labels = format!("operation=\"{label}\",le=\"{}\"", seconds(*bound));
-                text.line(&format!("{name}_bucket"), &labels, &up_to.to_string());
-            }
-            let labels = format!("operation=\"{label}\"");
-            text.line(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), &all.to_string());
-            text.line(&format!("{name}_sum"), &labels, &seconds(of.micros.load(Ordering::Relaxed)).to_string());
-            text.line(&format!("{name}_count"), &labels, &all.to_string());
+            let ranges = TIMES_MICROS.iter().zip(&times).map(|(bound, count)| (seconds(*bound).to_string(), *count));
+            let sum = seconds(of.micros.load(Ordering::Relaxed)).to_string();
+            text.histogram(name, &format!("operation=\"{label}\""), ranges, all, &sum);
         }
     }
 }
 
 fn render_store(text: &mut Text, stats: &Stats, writable: bool) {
-    let number = |value: u64| value.to_string();
+    let number: fn(u64) -> String = |value| value.to_string();
     let group_seconds = stats.group_time.as_secs_f64();
     let age = stats.pins.iter().map(|pin| pin.since).min().map(|since| since.elapsed().unwrap_or_default());
     let age = age.unwrap_or_default().as_secs_f64();
@@ -298,14 +291,16 @@ fn render_store(text: &mut Text, stats: &Stats, writable: bool) {
     ] {
         text.one(&format!("etagdb_{name}"), kind, help, &value);
     }
-    let micros = |micros: u64| seconds(micros).to_string();
-    text.histogram(
-        "etagdb_commit_group_size",
-        "Writes in a group that went to disk as one.",
-        &stats.group_sizes,
-        number,
-    );
-    text.histogram("etagdb_sync_seconds", "Time to sync the log for a group.", &stats.sync_micros, micros);
+    let micros: fn(u64) -> String = |micros| seconds(micros).to_string();
+    for (name, help, histogram, shown) in [
+        ("etagdb_commit_group_size", "Writes in a group that went to disk as one.", &stats.group_sizes, number),
+        ("etagdb_sync_seconds", "Time to sync the log for a group.", &stats.sync_micros, micros),
+    ] {
+        text.family(name, "histogram", help);
+        let bounded = histogram.ranges().filter(|(largest, _)| *largest < u64::MAX);
+        let ranges = bounded.map(|(largest, count)| (shown(largest), count));
+        text.histogram(name, "", ranges, histogram.count(), &shown(histogram.sum()));
+    }
     text.family("etagdb_pins", "gauge", "What keeps old versions from being dropped.");
     let count = |wanted: fn(&PinKind) -> bool| stats.pins.iter().filter(|pin| wanted(&pin.kind)).count().to_string();
     text.line("etagdb_pins", "kind=\"snapshot\"", &count(|kind| matches!(kind, PinKind::Snapshot)));
@@ -326,26 +321,37 @@ impl Text {
     }
 
     fn line(&mut self, name: &str, labels: &str, value: &str) {
-        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
     }
 
-    /// `shown`: a quantity in the unit that the name says.
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram, shown: impl Fn(u64) -> String) {
-        self.family(name, "histogram", help);
+    /// A histogram's lines. `ranges`: the largest quantity of each, in ascending order, and how many are in it.
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &str,
+        ranges: impl Iterator<Item = (String, u64)>,
+        all: u64,
+        sum: &str,
+    ) {
         let bucket = format!("{name}_bucket");
+        let separator = if labels.is_empty() { "" } else { "," };
         let mut up_to = 0;
-        for (largest, count) in histogram.ranges().filter(|(largest, _)| *largest < u64::MAX) {
+        for (largest, count) in ranges {
             up_to += count;
-            self.line(&bucket, &format!("le=\"{}\"", shown(largest)), &up_to.to_string());
+            self.line(&bucket, &format!("{labels}{separator}le=\"{largest}\""), &up_to.to_string());
         }
-        let all = histogram.count().to_string();
-        self.line(&bucket, "le=\"+Inf\"", &all);
-        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {all}", shown(histogram.sum()));
+        let all = all.to_string();
+        self.line(&bucket, &format!("{labels}{separator}le=\"+Inf\""), &all);
+        self.line(&format!("{name}_sum"), labels, sum);
+        self.line(&format!("{name}_count"), labels, &all);
     }
 
     fn one(&mut self, name: &str, kind: &str, help: &str, value: &str) {
         self.family(name, kind, help);
-        let _ = writeln!(self.0, "{name} {value}");
+        self.line(name, "", value);
     }
 }
 

@@ -6,24 +6,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ArgGroup;
-use etagdb_server::Signer;
 use indicatif::HumanCount;
-use reqwest::Url;
 use tokio::runtime::{Builder, Runtime};
 
+use super::Failure;
 use super::acknowledgements::AckLog;
 use super::destination::Destination;
 use super::document::{IdSource, Path};
 use super::journal::{Entry, Identity, Journal};
 use super::local::Local;
 use super::pipeline::{Ended, Pipeline, Report, Rules};
+use super::place::ServerArgs;
 use super::progress::{Display, Summary};
 use super::reader::Form;
-use super::remote::{self, Remote, Server};
+use super::remote::Remote;
 use super::signals::on_signal;
 use super::source::{self, Purpose, Source};
 use super::window::{Progress, Window};
-use super::{Failure, account_key};
 
 /// How often the journal is written.
 const JOURNAL_INTERVAL: Duration = Duration::from_millis(250);
@@ -65,17 +64,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Address of a running server, such as http://127.0.0.1:8081.
-    #[arg(long, value_name = "URL", value_parser = remote::parse_url)]
-    url: Option<Url>,
-
-    /// Account key of the server in base64, or the environment variable ETAGDB_KEY; without one the emulator's.
-    #[arg(long, value_name = "BASE64", conflicts_with = "data")]
-    key: Option<String>,
-
-    /// Trust only this authority, a certificate in PEM: for `serve --tls self-signed` the file that its ready line names.
-    #[arg(long, value_name = "FILE", conflicts_with = "data")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
 
     /// Name of the database; it is created if it is missing.
     #[arg(long, value_name = "NAME")]
@@ -177,7 +167,7 @@ fn check(args: &Args) -> Result<(IdSource, Purpose), Failure> {
         None if args.generate_id => IdSource::Generated,
         None => IdSource::Own,
     };
-    let place = match (&args.url, &args.data) {
+    let place = match (&args.server.url, &args.data) {
         (Some(url), _) => url.to_string(),
         (None, Some(data)) => {
             let data = path::absolute(data).map_err(|error| format!("cannot use {}: {error}", data.display()))?;
@@ -200,13 +190,9 @@ fn open_destination(args: &Args, runtime: &Runtime, pipeline: &Pipeline) -> Resu
     if let Some(data) = &args.data {
         return Ok(Arc::new(Local::open(data, database, container, &args.partition_key)?));
     }
-    let Some(url) = args.url.clone() else {
+    let Some(server) = args.server.server(Duration::from_secs(u64::from(args.retry_for)))? else {
         return Err(Failure::Usage("--data or --url is missing".into()));
     };
-    let key = account_key(args.key.clone())?;
-    let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-    let authorities = args.ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
-    let server = Server { url, signer, authorities, retry_for: Duration::from_secs(u64::from(args.retry_for)) };
     let names = (database, container);
     let remote = Remote::open(runtime.handle().clone(), server, names, &args.partition_key, pipeline.stopped())?;
     Ok(Arc::new(remote))

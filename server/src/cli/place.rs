@@ -29,9 +29,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// The flags that say which server a command speaks to; for commands that have a `--data`, too.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServerArgs {
     /// Address of a running server, such as http://127.0.0.1:8081.
     #[arg(long, value_name = "URL", value_parser = remote::parse_url)]
-    url: Option<Url>,
+    pub(super) url: Option<Url>,
 
     /// Account key of the server in base64, or the environment variable ETAGDB_KEY; without one the emulator's.
     #[arg(long, value_name = "BASE64", conflicts_with = "data")]
@@ -86,6 +93,17 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
+impl ServerArgs {
+    /// The server, if one is named, and how long a document is tried there.
+    pub(super) fn server(&self, retry_for: Duration) -> Result<Option<Server>, Failure> {
+        let Some(url) = self.url.clone() else { return Ok(None) };
+        let key = account_key(self.key.clone())?;
+        let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
+        let authorities = self.ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
+        Ok(Some(Server { url, signer, authorities, retry_for }))
+    }
+}
+
 impl Args {
     /// Opens the store, or makes ready to speak to the server.
     pub(super) fn open(&self) -> Result<Place, Failure> {
@@ -94,7 +112,7 @@ impl Args {
 
     /// The same, with the time that one answer of a server may take, and perhaps making a store that is missing.
     pub(super) fn open_with(&self, timeout: Duration, create: bool) -> Result<Place, Failure> {
-        match (&self.data, &self.url) {
+        match (&self.data, self.server.server(Duration::ZERO)?) {
             (Some(_), _) => {
                 let store = self.open_store(create)?;
                 let server = LocalServer::open(store).map_err(|error| match error {
@@ -103,11 +121,7 @@ impl Args {
                 })?;
                 Ok(Place::Local(Box::new(server)))
             }
-            (None, Some(url)) => {
-                let key = account_key(self.key.clone())?;
-                let signer = Signer::new(key.as_deref()).map_err(|error| Failure::Usage(error.to_string()))?;
-                let authorities = self.ca.as_deref().map(remote::read_authorities).transpose()?.unwrap_or_default();
-                let server = Server { url: url.clone(), signer, authorities, retry_for: Duration::ZERO };
+            (None, Some(server)) => {
                 let client = server.client(timeout)?;
                 let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
                 let runtime = runtime.map_err(|error| format!("cannot start an HTTP client: {error}"))?;
