@@ -225,8 +225,8 @@ impl Core {
         self.settle();
     }
 
-    /// Writes a group to the log. Called by one leader at a time.
-    pub(crate) fn log_group(&self, mut group: Group) -> Result<Logged, Unlogged> {
+    /// Writes a group to the log. Called by one leader at a time. Returns it, and what it was written with, empty.
+    pub(crate) fn log_group(&self, mut group: Group) -> Result<(Logged, Rows), Unlogged> {
         let mut rows = std::mem::take(&mut group.rows);
         // A failure of a sync, or of the flusher, is known only now.
         if let Err(error) = self.health.check() {
@@ -270,7 +270,7 @@ impl Core {
             let begun = Stopwatch::start();
             // Readers of a dropped collection find nothing in it from here on: they are to learn why at once.
             let sync = logged.drops && self.options.syncs();
-            if let Err(error) = self.rocks.write(rows, sync) {
+            if let Err(error) = self.rocks.write(&rows, sync) {
                 return Err(Unlogged { group, error, tried: true });
             }
             self.health.after_write();
@@ -282,7 +282,8 @@ impl Core {
             }
         }
         self.queue.note_logged(logged.last);
-        Ok(Logged { bytes: group.bytes, submissions: group.submissions, results, ..logged })
+        rows.clear();
+        Ok((Logged { bytes: group.bytes, submissions: group.submissions, results, ..logged }, rows))
     }
 
     /// Makes visible what a group has written, now that it is durable. Called in commit order.
@@ -312,19 +313,10 @@ impl Core {
 
     /// Encodes the writes of one batch.
     pub(crate) fn encode(&self, rows: &mut Rows, writes: &[JudgedWrite], place: Place) {
-        let longest = |bytes: fn(&JudgedWrite) -> usize| writes.iter().map(bytes).max().unwrap_or(0);
-        let mut key = Vec::with_capacity(longest(|write| write.prefix.len()) + encoding::SEQ_BYTES);
-        let mut value = Vec::with_capacity(longest(|write| write.body.len()) + encoding::MAX_VERSION_HEADER_BYTES);
         for (index, write) in writes.iter().enumerate() {
             let seq = place.start + index as u64;
             let header = write.header(place.start, place.time_ms);
-            key.clear();
-            key.extend_from_slice(&write.prefix);
-            encoding::push_seq(&mut key, seq);
-            value.clear();
-            header.encode(&mut value);
-            value.extend_from_slice(&write.body);
-            self.rocks.put_version(rows, &key, &value);
+            self.rocks.put_version(rows, &write.prefix, seq, &header, &write.body);
 
             if let Some(ttl_ms) = header.ttl_ms.filter(|&ttl_ms| ttl_ms != NEVER_MS) {
                 let (time_ms, collection) = (place.time_ms.saturating_add(ttl_ms), write.collection.number);
@@ -342,8 +334,7 @@ impl Core {
                 false => (writes.len() - index - 1) as u32,
                 true => rest_of_unit(&writes[index..]),
             };
-            let feed = encoding::feed_value(kind, rest, &header, write.collection.number, &write.id);
-            self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
+            self.rocks.put_feed(rows, seq, kind, rest, &header, (write.collection.number, &write.id));
         }
     }
 

@@ -96,7 +96,7 @@ impl Core {
         if let Some((ttl_ms, position)) = upkeep.expiries.change(collection.number, collection.ttl(), ttl) {
             self.rocks.put_meta(&mut rows, &encoding::expire_key(ttl_ms), &position.to_le_bytes());
         }
-        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        self.rocks.write(&rows, true).map_err(|error| self.health.after_failed_write(error)())?;
         collection.set_ttl(ttl);
         self.lifetimes.write().set(collection.number, ttl);
         self.signal.wake();
@@ -265,7 +265,7 @@ fn commit(core: &Core, operations: Vec<Operation<'_>>) -> Result<u64> {
 }
 
 fn write(core: &Core, rows: Rows) -> Result<()> {
-    core.rocks.write(rows, false).map_err(|error| core.health.after_failed_write(error)())
+    core.rocks.write(&rows, false).map_err(|error| core.health.after_failed_write(error)())
 }
 
 #[cfg(test)]

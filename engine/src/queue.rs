@@ -41,8 +41,6 @@ const GROUP_BYTES: usize = 16 << 20;
 const ENCODE_BYTES: usize = 64 << 10;
 /// And of up to so many writes: others wait for the lock.
 const ENCODE_WRITES: usize = 64;
-/// About what a write takes in the log besides its body.
-const ROW_BYTES: usize = 256;
 /// So many groups a leader takes to the log before it calls another one, with syncs and without: its own answer waits for
 /// the last of them.
 const GROUPS_PER_LEAD: usize = 4;
@@ -70,6 +68,8 @@ pub(crate) struct Queue {
 
 struct QueueState {
     waiting: VecDeque<Group>,
+    /// Empty, with the room of rows that have been written.
+    spare: Rows,
     /// Submissions on their way, from when they are queued until they are answered, and the bytes of their bodies.
     under_way: usize,
     bytes: usize,
@@ -157,6 +157,7 @@ impl Queue {
     pub(crate) fn new(last_assigned: u64, last_time_ms: u64) -> Queue {
         let state = QueueState {
             waiting: VecDeque::new(),
+            spare: Rows::default(),
             under_way: 0,
             bytes: 0,
             led: false,
@@ -243,8 +244,8 @@ impl Core {
         state.under_way += 1;
         state.bytes += bytes;
         if state.waiting.back().is_none_or(|group| group.bytes > 0 && group.bytes + bytes > GROUP_BYTES) {
-            let room = (bytes + commits as usize * ROW_BYTES).min(ENCODE_BYTES);
-            state.waiting.push_back(Group { rows: Rows::with_capacity(room), ..Group::default() });
+            let rows = std::mem::take(&mut state.spare);
+            state.waiting.push_back(Group { rows, ..Group::default() });
         }
         let group = state.waiting.back_mut().expect("just made");
         group.bytes += bytes;
@@ -344,7 +345,7 @@ impl Core {
     /// Takes some groups from the head of the queue to the log, sees to it that they land, and passes the lead on.
     /// Returns the answer of the leader's own submission, if it has it.
     pub(crate) fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
-        let mut lead = Lead { core: self, waiters: Vec::new() };
+        let mut lead = Lead { core: self, waiters: Vec::new(), spare: Rows::default() };
         let mut answer = None;
         let syncs = self.options.syncs();
         let (groups, many) = match syncs {
@@ -382,7 +383,10 @@ impl Core {
             let logged = self.log_group(group);
             lead.waiters.clear();
             match logged {
-                Ok(group) => self.landings.add(group),
+                Ok((group, rows)) => {
+                    lead.spare = rows;
+                    self.landings.add(group);
+                }
                 Err(unlogged) => {
                     drop(lander);
                     self.fail_group(unlogged, own, &mut answer);
@@ -464,7 +468,7 @@ impl Core {
     /// Writes one group and lands it, and keeps the lead.
     pub(crate) fn lead_once(&self) {
         match self.log_group(self.queue.take_group(1)) {
-            Ok(group) => {
+            Ok((group, _)) => {
                 self.landings.add(group);
                 self.land(self.landings.lander(), None, &mut None);
             }
@@ -488,6 +492,7 @@ impl Core {
 struct Lead<'a> {
     core: &'a Core,
     waiters: Vec<Arc<Waiter>>,
+    spare: Rows,
 }
 
 impl Drop for Lead<'_> {
@@ -498,6 +503,7 @@ impl Drop for Lead<'_> {
             tell(self.waiters.drain(..).map(|waiter| (waiter, Err(fail()))).collect());
         }
         let mut state = self.core.queue.state.lock();
+        state.spare = std::mem::take(&mut self.spare);
         match state.waiting.front().and_then(|group| group.submissions.first()) {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),

@@ -121,7 +121,7 @@ impl Store {
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
             let mut rows = Rows::default();
             rocks.put_meta(&mut rows, encoding::STORE_KEY, &record);
-            rocks.write(rows, true)?;
+            rocks.write(&rows, true)?;
             directory.finish_creation()?;
         }
         check_store_record(&rocks, path)?;
@@ -233,7 +233,7 @@ impl Store {
         let mut rows = Rows::default();
         inner.rocks.put_meta(&mut rows, &encoding::collection_key(number), &record);
         inner.rocks.put_meta(&mut rows, encoding::NEXT_COLLECTION_KEY, &next.to_le_bytes());
-        inner.rocks.write(rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
+        inner.rocks.write(&rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
         collections.next_number = next;
         collections.by_name.insert(name.to_owned(), Arc::clone(&state));
         Ok(Collection::new(Arc::clone(inner), state))

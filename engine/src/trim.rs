@@ -216,7 +216,7 @@ impl Core {
         if let Some((age_ms, position)) = changed {
             self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(position));
         }
-        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        self.rocks.write(&rows, true).map_err(|error| self.health.after_failed_write(error)())?;
         collection.set_retention(retention);
         self.signal.wake();
         Ok(())
@@ -375,7 +375,7 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
 }
 
 fn write(core: &Core, rows: Rows) -> Result<()> {
-    core.rocks.write(rows, false).map_err(|error| core.health.after_failed_write(error)())
+    core.rocks.write(&rows, false).map_err(|error| core.health.after_failed_write(error)())
 }
 
 /// Reads the feed from the walk's position on, and plans for each row that is old enough.
