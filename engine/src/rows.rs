@@ -65,6 +65,10 @@ impl Rows {
         self.count == 0
     }
 
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
     /// Takes all rows out, and keeps their room.
     pub(crate) fn clear(&mut self) {
         self.count = 0;
