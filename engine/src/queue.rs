@@ -45,11 +45,11 @@ const ENCODE_WRITES: usize = 64;
 /// the last of them.
 const GROUPS_PER_LEAD: usize = 4;
 const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
-/// So many writers are worth going on for.
+/// So many writers are worth going on for, when they sleep through a sync.
 pub(crate) const MANY: usize = 16;
-const MANY_UNSYNCED: usize = 4;
-/// How often a writer looks for its answer before it sleeps, when nothing is synced: some tens of microseconds.
-const LOOKS: u32 = 512;
+/// How often a writer looks for its answer, and lets others have the processor, before it sleeps, when nothing is synced:
+/// some hundred microseconds.
+const LOOKS: u32 = 500;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -361,17 +361,11 @@ impl Core {
         let mut lead = Lead { core: self, group: Group::default() };
         let mut answer = None;
         let syncs = self.options.syncs();
-        let (groups, many) = match syncs {
-            true => (GROUPS_PER_LEAD, MANY),
-            false => (GROUPS_PER_LEAD_UNSYNCED, MANY_UNSYNCED),
-        };
+        let groups = if syncs { GROUPS_PER_LEAD } else { GROUPS_PER_LEAD_UNSYNCED };
         for lead_before in 0..groups {
             // A small group is led by one of its own: the fewer there are, the more one is missed who leads for others.
-            let at_least = match lead_before {
-                0 => 1,
-                _ if syncs && answer.is_none() => 1,
-                _ => many,
-            };
+            // Without syncs it is over before another one is awake.
+            let at_least = if lead_before > 0 && syncs && answer.is_some() { MANY } else { 1 };
             self.queue.take_group(at_least, &mut lead.group);
             let submissions = &mut lead.group.submissions;
             if submissions.is_empty() {

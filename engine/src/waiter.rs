@@ -9,10 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, hint, thread};
-
-/// So often a writer looks for its answer before it lets others have the processor.
-const LOOKS_PER_YIELD: u32 = 32;
+use crate::sync::{Condvar, Mutex, thread};
 
 /// How a writer waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,13 +102,14 @@ impl Waiter {
         self.is_called.load(Ordering::Acquire)
     }
 
-    /// `looks`: how often to look for the turn before sleeping.
+    /// `looks`: how often to look for the turn before sleeping. Others may work meanwhile: whoever is to bring the turn
+    /// needs a processor, too.
     pub(crate) fn wait(&self, looks: u32) -> Turn {
-        for look in 0..looks {
+        for _ in 0..looks {
             if self.is_called() {
                 break;
             }
-            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 { thread::yield_now() } else { hint::spin_loop() }
+            thread::yield_now();
         }
         let mut slot = self.slot.lock();
         self.is_called.store(false, Ordering::Relaxed);
