@@ -268,9 +268,7 @@ impl Core {
                 self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
             }
             let begun = Stopwatch::start();
-            // Readers of a dropped collection find nothing in it from here on: they are to learn why at once.
-            let sync = logged.drops && self.options.syncs();
-            if let Err(error) = self.rocks.write(rows, sync) {
+            if let Err(error) = self.rocks.write(rows) {
                 return Err(Unlogged { group, error, tried: true });
             }
             self.health.after_write();
@@ -364,10 +362,9 @@ impl Core {
         }
     }
 
+    /// Its versions stay until everybody knows, and its horizon until its feed rows are swept away: it says which of them
+    /// are missing already (`trim`).
     fn encode_drop(&self, rows: &mut Rows, number: CollectionNumber) {
-        let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
-        self.rocks.delete_versions(rows, &start, &end);
-        // Its horizon stays until its feed rows are swept away: it says which of them are missing already.
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
         self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }

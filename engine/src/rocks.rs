@@ -77,16 +77,15 @@ impl Rocks {
         self.db.cf_handle(name).expect("column family opened with the database")
     }
 
-    /// Writes all rows as one. With `sync`, returns when the log is on disk.
-    pub(crate) fn write(&self, rows: Rows, sync: bool) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        self.db.write_opt(rows.batch, &options).map_err(failure)
+    /// Writes all rows as one: to the log, which is not synced, and to memory. When this fails, the log has none of them
+    /// whole. RocksDB can sync the log in the same call, but a failure would not tell whether it was the sync's.
+    pub(crate) fn write(&self, rows: Rows) -> Result<()> {
+        self.db.write_opt(rows.batch, &WriteOptions::default()).map_err(failure)
     }
 
     /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(Rows::default(), false).is_ok()
+        self.write(Rows::default()).is_ok()
     }
 
     /// The sequence number of the newest row.
@@ -592,7 +591,7 @@ mod tests {
         let rocks = Rocks::open(&path, &options, true).expect("create");
         let mut rows = Rows::default();
         rocks.put_meta(&mut rows, b"store", b"x");
-        rocks.write(rows, true).expect("write");
+        rocks.write(rows).expect("write");
         drop(rocks);
         let rocks = Rocks::open(&path, &options, false).expect("reopen");
         assert_eq!(rocks.meta(b"store").expect("read"), Some(b"x".to_vec()));
@@ -614,7 +613,7 @@ mod tests {
             let value = encoding::feed_value(encoding::FeedKind::Created, rest, &version, 1, b"a");
             rocks.put_feed(&mut rows, &encoding::feed_key(seq), &value);
         }
-        rocks.write(rows, true).expect("write");
+        rocks.write(rows).expect("write");
         let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
         // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
         // because nothing is left between the two.

@@ -162,8 +162,8 @@ const BUGS: [Bug; 28] = [
         name: "lost-basis-told",
         scenarios: &["failed-sync"],
         file: "landing.rs",
-        sound: "        self.health.check()?;\n        if self.options.syncs()",
-        broken: "        if !PLANTED { self.health.check()?; }\n        if self.options.syncs()",
+        sound: "        self.health.check()?;\n        let syncs =",
+        broken: "        if !PLANTED { self.health.check()?; }\n        let syncs =",
     },
     Bug {
         name: "earlier-groups-void-too",
