@@ -266,9 +266,7 @@ impl Core {
                 self.rocks.put_meta(rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
             }
             let begun = Stopwatch::start();
-            // Readers of a dropped collection find nothing in it from here on: they are to learn why at once.
-            let sync = logged.drops && self.options.syncs();
-            self.rocks.write(rows, sync).map_err(|error| Unlogged { error, tried: true })?;
+            self.rocks.write(rows).map_err(|error| Unlogged { error, tried: true })?;
             self.health.after_write();
             logged.write_time = begun.elapsed();
             // At least up to here the log is on disk when it is synced next; others may have written to it as well.
@@ -351,10 +349,9 @@ impl Core {
         }
     }
 
+    /// Its versions stay until everybody knows, and its horizon until its feed rows are swept away: it says which of them
+    /// are missing already (`trim`).
     fn encode_drop(&self, rows: &mut Rows, number: CollectionNumber) {
-        let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
-        self.rocks.delete_versions(rows, &start, &end);
-        // Its horizon stays until its feed rows are swept away: it says which of them are missing already.
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
         self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }

@@ -128,7 +128,8 @@ impl Health {
         }
     }
 
-    /// Draws the consequence of a failed write, and returns what to tell each of its writers.
+    /// Draws the consequence of a failed write to the log, and returns what to tell each of its writers. Of one that was
+    /// synced in the same call nobody could say which of the two had failed; so none is.
     pub(crate) fn after_failed_write(&self, error: Error) -> impl Fn() -> Error + use<> {
         let disk_full = matches!(error, Error::DiskFull(_));
         let because = cause(error);
@@ -192,6 +193,15 @@ mod tests {
             matches!(&state, StoreHealth::ReadOnly { since_ms: 1.., because } if because.contains("EIO")),
             "{state}"
         );
+    }
+
+    #[test]
+    fn a_sync_that_fails_for_want_of_space_ends_writing_too() {
+        let health = health();
+        let tell = health.after_failed_sync(Error::DiskFull("No space left on device".into()));
+        assert!(matches!(tell(), Error::OutcomeUnknown(_)));
+        assert!(!health.is_full());
+        assert!(matches!(health.check(), Err(Error::ReadOnly { because }) if because.contains("No space")));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) struct Logged {
     pub(crate) last: u64,
     pub(crate) time_ms: u64,
     pub(crate) commits: u64,
-    /// Whether it ends a collection. Such a group is synced as it is written.
+    /// Whether it ends a collection. Such a group is synced under either durability.
     pub(crate) drops: bool,
     /// RocksDB's sequence number of its last row, or a later one.
     pub(crate) rocks_sequence: u64,
@@ -214,7 +214,8 @@ impl Core {
         // What a failed sync leaves is unknown, and a sync that succeeds afterwards proves nothing. Nor may those be
         // answered who only wait for what was lost in it.
         self.health.check()?;
-        if self.options.syncs() && groups.iter().any(|group| group.commits > 0 && !group.drops) {
+        let syncs = |group: &Logged| group.drops || self.options.syncs() && group.commits > 0;
+        if groups.iter().any(syncs) {
             self.rocks.sync()?;
             self.landings.note_sync(begun.elapsed());
         }

@@ -31,7 +31,7 @@ pub(crate) struct Rocks {
     versions: RowTypes,
     feed: RowTypes,
     expiry: RowTypes,
-    synced: WriteOptions,
+    /// Made once: to make it takes as long as to encode a row.
     unsynced: WriteOptions,
 }
 
@@ -63,10 +63,8 @@ impl Rocks {
     fn new(db: DB) -> Rocks {
         let types = |name| RowTypes::learn(family(&db, name));
         let (meta, versions, feed, expiry) = (types(META), types(VERSIONS), types(FEED), types(EXPIRY));
-        let mut synced = WriteOptions::default();
-        synced.set_sync(true);
         let unsynced = WriteOptions::default();
-        Rocks { db, compacting: AtomicBool::new(false), meta, versions, feed, expiry, synced, unsynced }
+        Rocks { db, compacting: AtomicBool::new(false), meta, versions, feed, expiry, unsynced }
     }
 
     /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
@@ -82,15 +80,15 @@ impl Rocks {
         family(&self.db, name)
     }
 
-    /// Writes all rows as one. With `sync`, returns when the log is on disk.
-    pub(crate) fn write(&self, rows: &Rows, sync: bool) -> Result<()> {
-        let options = if sync { &self.synced } else { &self.unsynced };
-        self.db.write_opt(rows.to_batch(), options).map_err(failure)
+    /// Writes all rows as one: to the log, which is not synced, and to memory. When this fails, the log has none of them
+    /// whole. RocksDB can sync the log in the same call, but a failure would not tell whether it was the sync's.
+    pub(crate) fn write(&self, rows: &Rows) -> Result<()> {
+        self.db.write_opt(rows.to_batch(), &self.unsynced).map_err(failure)
     }
 
     /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&Rows::default(), false).is_ok()
+        self.write(&Rows::default()).is_ok()
     }
 
     /// The sequence number of the newest row.
@@ -611,7 +609,7 @@ mod tests {
         let rocks = Rocks::open(&path, &options, true).expect("create");
         let mut rows = Rows::default();
         rocks.put_meta(&mut rows, b"store", b"x");
-        rocks.write(&rows, true).expect("write");
+        rocks.write(&rows).expect("write");
         drop(rocks);
         let rocks = Rocks::open(&path, &options, false).expect("reopen");
         assert_eq!(rocks.meta(b"store").expect("read"), Some(b"x".to_vec()));
@@ -632,7 +630,7 @@ mod tests {
             let version = VersionHeader { kind, time_ms, previous, created: 0, ttl_ms: None };
             rocks.put_feed(&mut rows, seq, FeedKind::Created, rest, &version, (1, b"a"));
         }
-        rocks.write(&rows, true).expect("write");
+        rocks.write(&rows).expect("write");
         let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
         // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
         // because nothing is left between the two.

@@ -155,3 +155,17 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever calls to land has chosen a writer while its group waited for that, and another may land it before the call.
+    #[test]
+    fn a_call_to_land_that_comes_late_leaves_the_answer() {
+        let waiter = Waiter::new(Wait::Blocking);
+        waiter.call(Turn::Done(Ok(()), Vec::new()));
+        waiter.call(Turn::Land);
+        assert!(matches!(waiter.wait(0), Turn::Done(Ok(()), _)));
+    }
+}

@@ -25,8 +25,8 @@ const FULL: u64 = 2;
 const WORK: Work = Work { seed: 21, writers: 2, batches: 40, durability: "faulty", lives: 2, checkpoints: false };
 
 /// What the child said, and how it ended.
-fn run(root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
-    let arguments = WORK.arguments(root);
+fn run(work: Work, root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
+    let arguments = work.arguments(root);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (output, calls) = run_with(root, orders, &arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -38,14 +38,19 @@ fn run(root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
     Ok((told, calls))
 }
 
-/// Runs a child in which the calls from number `first` on fail, and says what is wrong with what it did and left.
 fn fail(kind: &'static str, first: u64, count: u64, errno: i32) -> Result<(), String> {
+    fail_in(WORK, kind, first, count, errno).map(drop)
+}
+
+/// Runs a child in which the calls from number `first` on fail. Returns what it said, or what is wrong with what it did and
+/// left.
+fn fail_in(work: Work, kind: &'static str, first: u64, count: u64, errno: i32) -> Result<Told, String> {
     let dir = memory_dir();
     let root = dir.path().join("root");
     std::fs::create_dir(&root).expect("create");
     // Removed by the child between its lives, which ends the fault.
     std::fs::write(root.join("heal"), "").expect("write");
-    let (told, _) = run(&root, &Orders { fault: Some((kind, first, count, errno)), ..Orders::default() })?;
+    let (told, _) = run(work, &root, &Orders { fault: Some((kind, first, count, errno)), ..Orders::default() })?;
     if let Some(failure) = told.failures.iter().find(|failure| failure.starts_with("failed read")) {
         return Err(format!("reads do not go on: {failure}"));
     }
@@ -54,12 +59,12 @@ fn fail(kind: &'static str, first: u64, count: u64, errno: i32) -> Result<(), St
     }
     if !told.failures.iter().any(|failure| failure.starts_with("failed ")) {
         // The call failed where it does not matter, or was not reached.
-        if told.batches.values().any(|&last| last < 2 * WORK.batches) {
+        if told.batches.values().any(|&last| last < 2 * work.batches) {
             return Err("writers stopped without an error".into());
         }
     }
-    match check(&root.join("store"), WORK.seed, &told.after_failures(), Demand::Everything, true) {
-        Ok(_) => Ok(()),
+    match check(&root.join("store"), work.seed, &told.clone().after_failures(), Demand::Everything, true) {
+        Ok(_) => Ok(told),
         Err(Wrong::Lost(what)) => Err(format!("lost: {what}")),
         Err(Wrong::Untrue(what)) => Err(format!("untrue: {what}")),
         Err(Wrong::Unopenable(what)) => Err(format!("unopenable: {what}")),
@@ -72,13 +77,14 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     // How many calls of each kind such a life makes.
     let mut faults = Vec::new();
     for (kind, errors) in
-        [("write", &[EIO, ENOSPC][..]), ("sync", &[EIO]), ("open", &[EIO, EMFILE, ENOSPC]), ("name", &[EIO])]
+        [("write", &[EIO, ENOSPC][..]), ("sync", &[EIO, ENOSPC]), ("open", &[EIO, EMFILE, ENOSPC]), ("name", &[EIO])]
     {
         let dir = memory_dir();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).expect("create");
         let (told, calls) =
-            run(&root, &Orders { fault: Some((kind, u64::MAX >> 2, 1, EIO)), ..Orders::default() }).expect("a life");
+            run(WORK, &root, &Orders { fault: Some((kind, u64::MAX >> 2, 1, EIO)), ..Orders::default() })
+                .expect("a life");
         assert!(told.failures.is_empty(), "{:?}", told.failures);
         assert!(calls > 5, "{calls} calls of kind {kind}");
         // The first life, and the first steps of the second; `make powercut` tries each call, others some of them.
@@ -112,6 +118,41 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
         println!("{place}: {what}");
     }
     assert!(wrong.is_empty());
+}
+
+/// A sync that fails for want of space, of a collection that is made or dropped, a cursor, a setting, was taken for a full
+/// disk: the caller was told that nothing was written, and later writes were built on what may be lost.
+#[test]
+fn a_failed_sync_of_metadata_is_not_taken_for_a_full_disk() {
+    let work = Work { writers: 1, batches: 14, durability: "metadata", ..WORK };
+    let threads = threads();
+    let watch = Watch::new(threads, Duration::from_secs(60));
+    let syncs: Vec<u64> = (1..=30).collect();
+    let told = watch.run(|thread| {
+        let mut told_of = 0;
+        for &first in syncs.iter().skip(thread).step_by(threads) {
+            let place = || format!("logsync {first}");
+            let run =
+                || fail_in(work, "logsync", first, 1, ENOSPC).unwrap_or_else(|what| panic!("{}: {what}", place()));
+            let told = watch.time(thread, place, run);
+            // A store that could not be made at all was not.
+            let in_life = || told.failures.iter().filter(|failure| !failure.starts_with("failed life 0"));
+            let said = |what: &str| in_life().any(|failure| failure.contains(what));
+            assert!(!said("disk is full") && !said("disk full since"), "{}: {:?}", place(), told.failures);
+            if said("failed writer") {
+                assert!(
+                    said("may or may not be there") && said("health: read-only"),
+                    "{}: {:?}",
+                    place(),
+                    told.failures
+                );
+                told_of += 1;
+            }
+        }
+        told_of
+    });
+    // One sync for each batch and each write of metadata; the first ones are those of an opening.
+    assert!(told.iter().sum::<u64>() >= 20, "{told:?}");
 }
 
 /// Every write fails for a while, in the middle of a life. The store says so, goes on reading, and goes on writing by

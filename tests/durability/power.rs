@@ -173,9 +173,14 @@ fn budget(share: u64) -> u64 {
 
 /// Cuts the power `count` times at moments that the seed chooses.
 pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tally {
+    cut_power_among(recorded, &(0..=recorded.events.len()).collect::<Vec<_>>(), count, demand)
+}
+
+/// As [`cut_power`], at some of these moments: numbers of events that had happened.
+fn cut_power_among(recorded: &Recorded, among: &[usize], count: u64, demand: Demand) -> Tally {
     let mut random = Random::new(recorded.seed ^ 0x6375_7473 ^ (seed_of_run() << 32));
-    let mut moments: Vec<(u64, u64)> =
-        (0..count).map(|_| (random.below(recorded.events.len() as u64 + 1), random.next())).collect();
+    let mut moments: Vec<(usize, u64)> =
+        (0..count).map(|_| (among[random.below(among.len() as u64) as usize], random.next())).collect();
     moments.sort_unstable();
     let threads = threads();
     let watch = Watch::new(threads, Duration::from_secs(60));
@@ -186,13 +191,13 @@ pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tall
         let mut tally = Tally::default();
         let mut happened = 0;
         for &(moment, seed) in moments.iter().skip(thread).step_by(threads) {
-            for event in &recorded.events[happened..moment as usize] {
+            for event in &recorded.events[happened..moment] {
                 disk.apply(event);
                 if let Event::Said(said) = event {
                     said.lines().for_each(|line| told.hear(line));
                 }
             }
-            happened = moment as usize;
+            happened = moment;
             let mut random = Random::new(seed);
             let policy = POLICIES[random.below(4) as usize];
             let image = disk.cut(policy, &mut random);
@@ -333,6 +338,23 @@ fn a_buffered_store_loses_only_its_newest_commits() {
     let tally = cut_power(&recorded, budget(150), Demand::Prefix);
     tally.expect_none("Buffered, prefix only", began);
     assert!(tally.shorter > 0, "no power cut took anything from a store that does not wait for its syncs");
+}
+
+/// A drop was not synced under `Buffered`, but the files of the collection were removed at once: a power cut brought it
+/// back empty, or with what had not come into files.
+#[test]
+fn a_power_cut_brings_a_dropped_collection_back_whole_or_not_at_all() {
+    let began = Instant::now();
+    let work = Work { seed: 8, batches: 40, durability: "filling", lives: 1, ..Work::SYNC };
+    let recorded = Recorded::fresh(work, &Orders::default());
+    let is_drop = |event: &Event| matches!(event, Event::Said(said) if said.starts_with("dropping"));
+    let dropping = recorded.events.iter().position(is_drop).expect("it was dropped");
+    let removes =
+        |event: &Event| matches!(event, Event::Remove { path } if path.extension().is_some_and(|it| it == "sst"));
+    assert!(recorded.events[dropping..].iter().any(removes), "no file was removed");
+    let moments: Vec<usize> = (dropping..recorded.events.len()).collect();
+    let tally = cut_power_among(&recorded, &moments, budget(30), Demand::Prefix);
+    tally.expect_none("Buffered, filled and dropped", began);
 }
 
 /// The death of the process alone, at any moment, costs a `Buffered` store nothing either.

@@ -173,8 +173,8 @@ impl Disk {
         Arc::clone(&self.state().rows)
     }
 
-    /// Appends to the log, syncs it if told to, and applies the changes. Others can come between any two of these.
-    pub(crate) fn write(&self, changes: Vec<Change>, sync: bool) -> Result<()> {
+    /// Appends to the log and applies the changes. Others can come between the two.
+    pub(crate) fn write(&self, changes: Vec<Change>) -> Result<()> {
         let _turn = self.shared.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         {
             let mut state = self.state();
@@ -187,9 +187,6 @@ impl Disk {
             }
         }
         self.let_others_come_between();
-        if sync {
-            self.sync()?;
-        }
         let mut state = self.state();
         state.sequence += changes.len() as u64;
         apply(Arc::make_mut(&mut state.rows), &changes);

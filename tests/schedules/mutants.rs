@@ -17,7 +17,7 @@ struct Bug {
     broken: &'static str,
 }
 
-const BUGS: [Bug; 28] = [
+const BUGS: [Bug; 27] = [
     Bug {
         name: "stripe-skipped",
         scenarios: &["one-key"],
@@ -113,8 +113,8 @@ const BUGS: [Bug; 28] = [
         name: "answers-swapped",
         scenarios: &["transactions"],
         file: "landing.rs",
-        sound: "        self.submissions.into_iter().map(|submission| submission.waiter).zip(self.results)",
-        broken: "        let mut results = self.results;\n        if PLANTED { results.reverse(); }\n        self.submissions.into_iter().map(|submission| submission.waiter).zip(results)",
+        sound: "        self.submissions.into_iter().map(|submission| (submission.waiter, submission.result))",
+        broken: "        let (waiters, mut results): (Vec<_>, Vec<_>) = self.submissions.into_iter().map(|s| (s.waiter, s.result)).unzip();\n        if PLANTED { results.reverse(); }\n        waiters.into_iter().zip(results)",
     },
     Bug {
         name: "failed-group-not-voided",
@@ -138,13 +138,6 @@ const BUGS: [Bug; 28] = [
         broken: "if !PLANTED { let _ = self.no_writes.set((clock::now_ms(&self.clock, 0), because)); }",
     },
     Bug {
-        name: "late-call-takes-the-answer",
-        scenarios: &["one-key"],
-        file: "waiter.rs",
-        sound: "if matches!(turn, Turn::Land) && slot.turn.is_some() {",
-        broken: "if !PLANTED && matches!(turn, Turn::Land) && slot.turn.is_some() {",
-    },
-    Bug {
         name: "nobody-called-to-land",
         scenarios: &["one-key"],
         file: "landing.rs",
@@ -155,15 +148,15 @@ const BUGS: [Bug; 28] = [
         name: "empty-group-logged",
         scenarios: &["one-key"],
         file: "queue.rs",
-        sound: "if group.submissions.is_empty() {\n                continue;",
-        broken: "if group.submissions.is_empty() && !PLANTED {\n                continue;",
+        sound: "if lead.group.submissions.is_empty() {\n                continue;",
+        broken: "if lead.group.submissions.is_empty() && !PLANTED {\n                continue;",
     },
     Bug {
         name: "lost-basis-told",
         scenarios: &["failed-sync"],
         file: "landing.rs",
-        sound: "        self.health.check()?;\n        if self.options.syncs()",
-        broken: "        if !PLANTED { self.health.check()?; }\n        if self.options.syncs()",
+        sound: "        self.health.check()?;\n        let syncs =",
+        broken: "        if !PLANTED { self.health.check()?; }\n        let syncs =",
     },
     Bug {
         name: "earlier-groups-void-too",

@@ -47,12 +47,12 @@ impl Rocks {
         Rocks::open(path, options, false)
     }
 
-    pub(crate) fn write(&self, rows: &Rows, sync: bool) -> Result<()> {
-        self.disk.write(rows.changes.clone(), sync)
+    pub(crate) fn write(&self, rows: &Rows) -> Result<()> {
+        self.disk.write(rows.changes.clone())
     }
 
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&Rows::default(), false).is_ok()
+        self.write(&Rows::default()).is_ok()
     }
 
     pub(crate) fn sequence(&self) -> u64 {
