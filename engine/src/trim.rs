@@ -615,7 +615,7 @@ mod tests {
         core.write_rows(rows).expect("as a drop leaves it in the log");
         store.run_maintenance().expect("maintenance");
         let prefix = encoding::document_prefix(docs.state().number, b"a");
-        assert!(core.rocks.newest(&prefix, 1, |..| ()).expect("read").is_some());
+        assert!(core.rocks.newest(&prefix, 1, |_, _, _| ()).expect("read").is_some());
         assert_eq!(feed_rows(&store), [1]);
         store.drop_collection("docs").expect("drop");
         store.run_maintenance().expect("maintenance");
