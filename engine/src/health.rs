@@ -115,7 +115,8 @@ impl Health {
 
     /// Whether the disk was full at the last write.
     pub(crate) fn is_full(&self) -> bool {
-        // The state itself is under the lock; this only saves taking it for every write.
+        // The state itself is under the lock; this only saves taking it for every write. What is missed here by a moment is
+        // found by the next write, or by whoever asks for the health.
         self.is_full.load(Ordering::Relaxed)
     }
 

@@ -139,6 +139,7 @@ impl Landings {
     /// It makes two groups of them, which are synced in turn, where all could share a sync. So it pays only when those who
     /// were answered take longer to come back than a sync does.
     pub(crate) fn pays_to_overlap(&self, writers: usize) -> bool {
+        // Right or not, and of whatever moment: all that hangs on it is how fast this is.
         let sync = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed));
         u32::try_from(writers).is_ok_and(|writers| RETURN_TIME * writers > sync)
     }

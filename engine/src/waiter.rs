@@ -98,6 +98,7 @@ impl Waiter {
         }
     }
 
+    /// Only a hint, which saves taking the lock: the turn itself is in the slot.
     pub(crate) fn is_called(&self) -> bool {
         self.is_called.load(Ordering::Acquire)
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::again;
 use crate::disk::Image;
 use crate::model::{Demand, Told, Wrong, check};
 use crate::power::{Recorded, Watch, Work, cut_power, threads};
@@ -71,6 +72,18 @@ fn fail_in(work: Work, kind: &'static str, first: u64, count: u64, errno: i32) -
     }
 }
 
+/// One life, whose calls fail as a case says: kind, number of the first, how many, and the error's number.
+pub(crate) fn again(case: &str) -> Result<(), String> {
+    const KINDS: [&str; 5] = ["write", "sync", "open", "name", "logsync"];
+    let mut words = case.split(':');
+    let mut word = || words.next().unwrap_or_else(|| panic!("{case:?} is no fault"));
+    let kind = word();
+    let kind = KINDS.into_iter().find(|known| *known == kind).expect("a kind of call");
+    let mut number = || word().parse::<u64>().expect("a number");
+    let (first, count, errno) = (number(), number(), number() as i32);
+    if kind == "logsync" { fail_to_sync(first, count, errno).map(drop) } else { fail(kind, first, count, errno) }
+}
+
 #[test]
 fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() {
     let began = Instant::now();
@@ -103,7 +116,7 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let results = watch.run(|thread| {
         let mut wrong = Vec::new();
         for &(kind, first, count, errno) in faults.iter().skip(thread).step_by(threads) {
-            let place = || format!("{kind} {first}, {} times, error {errno}", if count == 1 { "1" } else { "all" });
+            let place = || format!("fault {kind}:{first}:{count}:{errno}");
             if let Err(what) = watch.time(thread, place, || fail(kind, first, count, errno)) {
                 wrong.push((place(), what));
             }
@@ -114,9 +127,7 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
     faults.iter().for_each(|(kind, ..)| *by_kind.entry(kind).or_default() += 1);
     println!("faults: {} lives {by_kind:?}, {} wrong, {:.1?}", faults.len(), wrong.len(), began.elapsed());
-    for (place, what) in wrong.iter().take(20) {
-        println!("{place}: {what}");
-    }
+    wrong.iter().take(20).for_each(|(case, what)| again::keep(case, what));
     assert!(wrong.is_empty());
 }
 
@@ -124,35 +135,40 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
 /// disk: the caller was told that nothing was written, and later writes were built on what may be lost.
 #[test]
 fn a_failed_sync_of_metadata_is_not_taken_for_a_full_disk() {
-    let work = Work { writers: 1, batches: 14, durability: "metadata", ..WORK };
     let threads = threads();
     let watch = Watch::new(threads, Duration::from_secs(60));
     let syncs: Vec<u64> = (1..=30).collect();
-    let told = watch.run(|thread| {
+    let told_of = watch.run(|thread| {
         let mut told_of = 0;
         for &first in syncs.iter().skip(thread).step_by(threads) {
-            let place = || format!("logsync {first}");
-            let run =
-                || fail_in(work, "logsync", first, 1, ENOSPC).unwrap_or_else(|what| panic!("{}: {what}", place()));
-            let told = watch.time(thread, place, run);
-            // A store that could not be made at all was not.
-            let in_life = || told.failures.iter().filter(|failure| !failure.starts_with("failed life 0"));
-            let said = |what: &str| in_life().any(|failure| failure.contains(what));
-            assert!(!said("disk is full") && !said("disk full since"), "{}: {:?}", place(), told.failures);
-            if said("failed writer") {
-                assert!(
-                    said("may or may not be there") && said("health: read-only"),
-                    "{}: {:?}",
-                    place(),
-                    told.failures
-                );
-                told_of += 1;
-            }
+            let place = || format!("fault logsync:{first}:1:{ENOSPC}");
+            let found = watch.time(thread, place, || fail_to_sync(first, 1, ENOSPC));
+            told_of += u64::from(found.unwrap_or_else(|wrong| {
+                again::keep(&place(), &wrong);
+                panic!("{}: {wrong}", place());
+            }));
         }
         told_of
     });
     // One sync for each batch and each write of metadata; the first ones are those of an opening.
-    assert!(told.iter().sum::<u64>() >= 20, "{told:?}");
+    assert!(told_of.iter().sum::<u64>() >= 20, "{told_of:?}");
+}
+
+/// Runs a child that writes metadata of all kinds, and in which syncs of its log fail. Whether a writer was told.
+fn fail_to_sync(first: u64, count: u64, errno: i32) -> Result<bool, String> {
+    let work = Work { writers: 1, batches: 14, durability: "metadata", ..WORK };
+    let told = fail_in(work, "logsync", first, count, errno)?;
+    // A store that could not be made at all was not.
+    let in_life = || told.failures.iter().filter(|failure| !failure.starts_with("failed life 0"));
+    let said = |what: &str| in_life().any(|failure| failure.contains(what));
+    if said("disk is full") || said("disk full since") {
+        return Err(format!("a failed sync was taken for a full disk: {:?}", told.failures));
+    }
+    let was_told = said("failed writer");
+    if was_told && !(said("may or may not be there") && said("health: read-only")) {
+        return Err(format!("a failed sync did not end writing: {:?}", told.failures));
+    }
+    Ok(was_told)
 }
 
 /// Every write fails for a while, in the middle of a life. The store says so, goes on reading, and goes on writing by

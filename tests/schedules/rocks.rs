@@ -4,13 +4,11 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{self, Change, Disk, FEED};
+use crate::disk::{self, Change, Disk, FEED, META, VERSIONS};
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
 use crate::error::Result;
 use crate::options::Options;
 
-const META: usize = 0;
-const VERSIONS: usize = 1;
 const EXPIRY: usize = 3;
 
 pub(crate) struct Rocks {
@@ -175,7 +173,14 @@ impl Rocks {
 
     pub(crate) fn abandon_compaction(&self) {}
 
-    pub(crate) fn reclaim_versions(&self, _: &[u8], _: &[u8]) -> Result<()> {
+    /// Files are removed at once, whatever becomes of the log.
+    pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
+        self.disk.forget_versions(start, end);
+        Ok(())
+    }
+
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        self.disk.copy(path);
         Ok(())
     }
 
