@@ -174,6 +174,14 @@ fn a_repeat_of_a_request_whose_sync_fails_fails_as_well() {
         let reply = reply.recv().expect("an answer");
         assert!(matches!(reply.status, 408 | 503), "neither done nor refused: {reply:?}");
     }
+    // No more writes, and who asks is told; reads go on.
+    let refused = connection.ask("POST", ITEMS, &[KEY], &json!({"id": "b", "pk": "p"}).to_string()).expect("an answer");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let health = connection.ask("GET", "/health", &[], "").expect("an answer");
+    assert_eq!(health.status, 503, "{health:?}");
+    assert_eq!(health.json()["status"], "read-only");
+    assert!(health.json()["sinceMs"].is_u64(), "{}", health.json());
+    assert_eq!(connection.ask("GET", OTHER, &[KEY], "").expect("an answer").status, 200);
     // Whatever became of it: sent again, it is done, and once.
     let server = server.kill_and_start();
     let again = server.write().recv().expect("an answer");
