@@ -12,6 +12,7 @@ use crate::disk::Image;
 use crate::model::{Demand, Told, Wrong, check};
 use crate::power::{Recorded, Watch, Work, cut_power, threads};
 use crate::recorder::{Event, Orders, POWER_CHILD, memory_dir, run_with};
+use crate::summary;
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
@@ -132,7 +133,8 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let wrong: Vec<_> = results.into_iter().flatten().collect();
     let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
     faults.iter().for_each(|(kind, ..)| *by_kind.entry(kind).or_default() += 1);
-    println!("faults: {} lives {by_kind:?}, {} wrong, {:.1?}", faults.len(), wrong.len(), began.elapsed());
+    let kinds: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    summary::row("failing calls", format!("{} lives", faults.len()), kinds.join(", "), wrong.len(), began);
     wrong.iter().take(20).for_each(|(case, what)| again::keep(case, what));
     assert!(wrong.is_empty());
 }
@@ -180,7 +182,7 @@ fn fail_to_sync(first: u64, count: u64, errno: i32) -> Result<bool, String> {
 /// A process that may open few files gets as far as it gets: what it acknowledged is there for one that may open more.
 #[test]
 fn whoever_may_open_few_files_loses_nothing() {
-    let watch = Watch::new(threads(), Duration::from_secs(60));
+    let (began, watch) = (Instant::now(), Watch::new(threads(), Duration::from_secs(60)));
     let limits: Vec<u64> = (6..40).step_by(3).collect();
     let acknowledged = watch.run(|thread| {
         let mut acknowledged = 0;
@@ -206,7 +208,8 @@ fn whoever_may_open_few_files_loses_nothing() {
         }
         acknowledged
     });
-    println!("limits of 6 to 39 open files: {} acknowledged batches, 0 lost", acknowledged.iter().sum::<usize>());
+    let compared = format!("{} acknowledged batches", acknowledged.iter().sum::<usize>());
+    summary::row("6 to 39 open files", format!("{} lives", 2 * limits.len()), compared, 0, began);
 }
 
 /// Every write fails for a while, in the middle of a life. The store says so, goes on reading, and goes on writing by
@@ -232,7 +235,7 @@ fn a_full_disk_is_told_and_passes_without_reopening() {
         let tally = cut_power(&recorded, 60, Demand::Everything);
         assert!(tally.wrong.is_empty(), "{:?}", tally.wrong[0]);
     }
-    println!("disk full and back, twice, with 120 power cuts: {:.1?}", began.elapsed());
+    summary::row("a full disk and space again", "2 lives, 120 power cuts", "", 0, began);
 }
 
 /// RocksDB's closing waited for its recovery from the full disk, and that for a flush that nobody began: for ever, in one

@@ -11,6 +11,7 @@ use etagdb::{Error, Options, Precondition, Store};
 use crate::model::{Demand, Told, check};
 use crate::power::Work;
 use crate::recorder::{compile, memory_dir};
+use crate::summary;
 
 /// Runs a command; what it said when it failed.
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
@@ -66,9 +67,8 @@ fn text(path: &Path) -> &str {
 }
 
 /// Cuts the power of a real file system some times; why it could not be done, if so.
-fn cut(kind: &str, cuts: u64) -> Result<(), String> {
+fn cut(kind: &str, cuts: u64, shutdown: &Path) -> Result<(), String> {
     let began = Instant::now();
-    let shutdown = compile("shutdown", &[]);
     let mounted = Mounted::new(kind)?;
     let mut told = Told::default();
     let mut acknowledged = 0;
@@ -109,21 +109,24 @@ fn cut(kind: &str, cuts: u64) -> Result<(), String> {
         told = Told::default();
         run("rm", &["-rf", text(&mounted.point.join("store"))])?;
     }
-    println!(
-        "{kind}: {cuts} power cuts of a real file system, {acknowledged} acknowledged batches, 0 lost, {:.1?}",
-        began.elapsed()
-    );
+    let compared = format!("{acknowledged} acknowledged batches");
+    summary::row(format!("power cuts of a real {kind}"), cuts, compared, 0, began);
     Ok(())
 }
 
 #[test]
 fn a_power_cut_of_a_real_file_system_loses_nothing() {
     let cuts = std::env::var("ETAGDB_REAL_CUTS").ok().map_or(6, |cuts| cuts.parse().expect("a number"));
-    for kind in ["ext4", "xfs"] {
-        if let Err(why) = cut(kind, cuts) {
-            skip(&format!("no power cuts of a real {kind}"), &why);
+    let shutdown = compile("shutdown", &[]);
+    std::thread::scope(|scope| {
+        for kind in ["ext4", "xfs"] {
+            scope.spawn(move || {
+                if let Err(why) = cut(kind, cuts, shutdown) {
+                    skip(&format!("no power cuts of a real {kind}"), &why);
+                }
+            });
         }
-    }
+    });
 }
 
 fn skip(what: &str, why: &str) {
@@ -206,10 +209,6 @@ fn a_real_disk_that_was_full_is_written_to_again_without_reopening() {
         acknowledged.push((u64::MAX, written.etag));
     }
     check(&acknowledged);
-    println!(
-        "a real full disk: {} acknowledged before, writing again {:.1?} after there was space, {:.1?}",
-        acknowledged.len() - 1,
-        healed.elapsed(),
-        began.elapsed()
-    );
+    let compared = format!("{} acknowledged writes, going on after {:.1?}", acknowledged.len(), healed.elapsed());
+    summary::row("a real full disk", 1, compared, 0, began);
 }
