@@ -86,42 +86,47 @@ impl Body {
     }
 }
 
-/// What the server adds to an item when it answers with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SystemProperties {
+/// What the server adds to an item when it answers with it. None of the texts has a character that JSON escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SystemProperties<'a> {
     /// The item's resource id.
-    pub(crate) rid: String,
-    /// The item's address by resource ids, with its trailing slash.
-    pub(crate) self_link: String,
-    /// The etag as the header carries it, quotes included.
-    pub(crate) etag: String,
+    pub(crate) rid: &'a str,
+    /// The address of the item's container by resource ids, with its trailing slash.
+    pub(crate) container_link: &'a str,
+    /// The etag without the quotes that it has on the wire.
+    pub(crate) etag: &'a str,
     /// Seconds since 1970 of the last write.
     pub(crate) ts: u64,
 }
 
 /// Returns a stored item as the client sees it: the system properties are spliced in before the closing brace.
-pub(crate) fn render(stored: &[u8], system: &SystemProperties) -> Vec<u8> {
+pub(crate) fn render(stored: &[u8], system: &SystemProperties<'_>) -> Vec<u8> {
     let (open, rest) = parts(stored, system);
     [stored.get(..open).unwrap_or(stored), &rest].concat()
 }
 
 /// The same in two parts: how many of the stored bytes, and what comes behind them.
-pub(crate) fn parts(stored: &[u8], system: &SystemProperties) -> (usize, Vec<u8>) {
+pub(crate) fn parts(stored: &[u8], system: &SystemProperties<'_>) -> (usize, Vec<u8>) {
     let open = stored.strip_suffix(b"}").unwrap_or(stored);
-    let mut out = Vec::with_capacity(112 + system.rid.len() + system.self_link.len() + system.etag.len());
-    if open.trim_ascii_end() != b"{" {
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"_rid\":");
-    write_string(&mut out, &system.rid);
-    out.extend_from_slice(b",\"_self\":");
-    write_string(&mut out, &system.self_link);
-    out.extend_from_slice(b",\"_etag\":");
-    write_string(&mut out, &system.etag);
-    out.extend_from_slice(b",\"_attachments\":\"attachments/\",\"_ts\":");
-    out.extend_from_slice(system.ts.to_string().as_bytes());
-    out.push(b'}');
-    (open.len(), out)
+    let comma = if open.trim_ascii_end() == b"{" { "" } else { "," };
+    let SystemProperties { rid, container_link, etag, ts } = system;
+    let ts = ts.to_string();
+    let rest = [
+        comma,
+        r#""_rid":""#,
+        rid,
+        r#"","_self":""#,
+        container_link,
+        "docs/",
+        rid,
+        r##"/","_etag":"\""##,
+        etag,
+        r#"\"","_attachments":"attachments/","_ts":"#,
+        &ts,
+        "}",
+    ]
+    .concat();
+    (open.len(), rest.into_bytes())
 }
 
 /// Checks an item id: not empty, at most [`MAX_ID_BYTES`], and free of the characters that break a path.
@@ -348,11 +353,13 @@ mod tests {
         Body::parse(bytes).unwrap_err().to_string()
     }
 
-    fn system() -> SystemProperties {
+    const ETAG: &str = "\"6f9619ff-8b86-d011-b42d-000000000001\"";
+
+    fn system() -> SystemProperties<'static> {
         SystemProperties {
-            rid: "AQAAAIAAAAEBAAAAAAAAAA==".to_owned(),
-            self_link: "dbs/AQAAAA==/colls/AQAAAIAAAAE=/docs/AQAAAIAAAAEBAAAAAAAAAA==/".to_owned(),
-            etag: "\"6f9619ff-8b86-d011-b42d-000000000001\"".to_owned(),
+            rid: "AQAAAIAAAAEBAAAAAAAAAA==",
+            container_link: "dbs/AQAAAA==/colls/AQAAAIAAAAE=/",
+            etag: ETAG.trim_matches('"'),
             ts: 1_700_000_000,
         }
     }
@@ -430,13 +437,14 @@ mod tests {
     fn rendering_splices_before_the_brace() {
         let rendered: Value = serde_json::from_slice(&render(b"{\"id\":\"1\"}", &system())).unwrap();
         let expected = json!({
-            "id": "1", "_rid": system().rid, "_self": system().self_link, "_etag": system().etag,
+            "id": "1", "_rid": system().rid, "_etag": ETAG,
+            "_self": "dbs/AQAAAA==/colls/AQAAAIAAAAE=/docs/AQAAAIAAAAEBAAAAAAAAAA==/",
             "_attachments": "attachments/", "_ts": 1_700_000_000,
         });
         assert_eq!(rendered, expected);
         for empty in ["{}", "{ }", "{\n}"] {
             let rendered: Value = serde_json::from_slice(&render(empty.as_bytes(), &system())).unwrap();
-            assert_eq!(rendered["_etag"], json!(system().etag));
+            assert_eq!(rendered["_etag"], json!(ETAG));
         }
     }
 
@@ -489,7 +497,7 @@ mod tests {
             prop_assert_eq!(body.members.len(), sent.len());
 
             let mut shown: serde_json::Map<String, Value> = serde_json::from_slice(&render(&body.stored(), &system())).unwrap();
-            prop_assert_eq!(shown.remove("_etag"), Some(json!(system().etag)));
+            prop_assert_eq!(shown.remove("_etag"), Some(json!(ETAG)));
             shown.retain(|name, _| !is_system_property(name));
             prop_assert_eq!(shown, sent);
             // What was read can be sent back: the system properties fall away again.

@@ -75,7 +75,7 @@ pub(crate) fn read_in_memory(
     headers.check_session(service.store.last_commit()).ok()?;
     let key = addressed_key(container, headers.partition_key().ok()?).ok()?;
     // Finding an item by its rid takes a search, and the past is on disk.
-    if as_of::refuse(headers, "").is_err() || id.parse::<DocumentRid>().is_ok() {
+    if as_of::refuse(headers, "").is_err() || DocumentRid::read(id).is_some() {
         return None;
     }
     let key = item_key::item_key(&container.definition.partition_key, &key, id);
@@ -341,7 +341,7 @@ pub(crate) fn address(
 ) -> Result<Operation, ApiError> {
     let definition = &container.definition.partition_key;
     let named = Operation { key: item_key::item_key(definition, key, segment), created: None, action };
-    let Some(rid) = segment.parse::<DocumentRid>().ok().filter(|rid| rid.container == container.rid) else {
+    let Some(rid) = DocumentRid::read(segment).filter(|rid| rid.container == container.rid) else {
         return Ok(named);
     };
     let snapshot = service.store.snapshot();

@@ -241,6 +241,9 @@ pub(crate) struct PartitionKey(pub(crate) Vec<Component>);
 
 /// Reads an `x-ms-documentdb-partitionkey` header: `["a"]`, `[1]`, `[null]`, `[{}]` for undefined, `["t","u"]`, or `[]`.
 pub(crate) fn parse_header(header: &str) -> Result<PartitionKey, PartitionKeyError> {
+    if let Some(text) = one_plain_string(header) {
+        return Ok(PartitionKey(vec![Component::String(text.to_owned())]));
+    }
     let values: Vec<&RawValue> = serde_json::from_str(header).map_err(|error| {
         PartitionKeyError(format!("the partition key `{}` is not a JSON array of values: {error}", shortened(header)))
     })?;
@@ -259,6 +262,13 @@ pub(crate) fn parse_header(header: &str) -> Result<PartitionKey, PartitionKeyErr
         })
     });
     Ok(PartitionKey(components.collect::<Result<_, _>>()?))
+}
+
+/// The string in a header such as `["a"]`, if it has nothing in it that takes reading: most keys are of that kind.
+fn one_plain_string(header: &str) -> Option<&str> {
+    let text = header.strip_prefix("[\"")?.strip_suffix("\"]")?;
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    (text.len() <= MAX_VALUE_BYTES && text.bytes().all(is_plain)).then_some(text)
 }
 
 /// Reads the partition key that an item's own members give it.
