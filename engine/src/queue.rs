@@ -146,13 +146,6 @@ pub(crate) struct Ticket {
     leads: bool,
 }
 
-impl Ticket {
-    /// For a holder that waits as a future.
-    pub(crate) fn into_answer(self) -> Answer {
-        Answer(self.waiter)
-    }
-}
-
 impl Queue {
     pub(crate) fn new(last_assigned: u64, last_time_ms: u64) -> Queue {
         let state = QueueState {
@@ -259,7 +252,7 @@ impl Core {
         group.submissions.push(Submission { work, place, is_encoded, waiter: Arc::clone(&waiter) });
         let first = !std::mem::replace(&mut state.led, true);
         drop(state);
-        let leads = first && wait == Wait::Blocking;
+        let leads = first && (wait == Wait::Blocking || !self.options.syncs());
         if first && !leads {
             queue.summons.call();
         }
@@ -309,10 +302,19 @@ impl Core {
     pub(crate) fn answer_after(&self, basis: Basis) -> Result<Option<Answer>> {
         match self.waits_for(basis) {
             true => {
-                self.enqueue(Work::After(basis.seq), basis.generation, Wait::AsFuture).map(|t| Some(t.into_answer()))
+                let ticket = self.enqueue(Work::After(basis.seq), basis.generation, Wait::AsFuture)?;
+                Ok(Some(self.answer(ticket)))
             }
             false => Ok(None),
         }
+    }
+
+    /// The answer to what was queued, for a holder that waits as a future. Leads the queue first, if it is to.
+    pub(crate) fn answer(&self, ticket: Ticket) -> Answer {
+        if ticket.leads {
+            self.lead(None);
+        }
+        Answer(ticket.waiter)
     }
 
     /// Whether a judgement on this basis may not be told yet, or never: when its generation has ended, a later commit may
