@@ -8,7 +8,9 @@
 //! meanwhile, it goes on with them, for a few groups, since to wake another leader takes as long as half a sync; then it
 //! calls the first in the queue to lead. With nobody there the lead lapses. So a lone writer never hands over to another
 //! thread. Only where the first in the queue waits as a future is there nobody to call, and then threads of the store's
-//! own lead and land.
+//! own lead and land. To wake them takes longer than a write that is not synced; so a writer that has been alone for a
+//! while, and whose writes were quick, leads itself in `submit`. With many, the thread is better: while it wakes up, and
+//! while it writes, they queue, and one write takes them all.
 //!
 //! What can be done before and after the write to disk is kept away from the leader, for everybody waits for it:
 //! writers encode their rows when they queue, and those who were answered first wake the others.
@@ -22,6 +24,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::collection::CollectionState;
 use crate::committer::Summons;
@@ -50,6 +53,10 @@ const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
 /// So many writers are worth going on for.
 pub(crate) const MANY: usize = 16;
 const MANY_UNSYNCED: usize = 4;
+/// After so many groups of one writer each, the next one leads although it waits as a future, if nothing is synced.
+const LONE_GROUPS: u32 = 64;
+/// A write to the log that takes longer waits for RocksDB or the disk; whoever waits as a future is not to wait for that.
+const QUICK: Duration = Duration::from_millis(1);
 /// How often a writer looks for its answer before it sleeps, when nothing is synced: some tens of microseconds.
 const LOOKS: u32 = 512;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
@@ -74,6 +81,8 @@ struct QueueState {
     under_way: usize,
     bytes: usize,
     led: bool,
+    /// Groups in a row that had one writer each, and were written quickly.
+    lone_groups: u32,
     last_assigned: u64,
     last_time_ms: u64,
     /// Why the last generation ended.
@@ -153,6 +162,7 @@ impl Queue {
             under_way: 0,
             bytes: 0,
             led: false,
+            lone_groups: 0,
             last_assigned,
             last_time_ms,
             failure: String::new(),
@@ -207,7 +217,9 @@ impl Queue {
         if state.waiting.front().is_none_or(|group| group.submissions.len() < at_least) {
             return Group::default();
         }
-        state.waiting.pop_front().unwrap_or_default()
+        let group = state.waiting.pop_front().unwrap_or_default();
+        state.lone_groups = if group.submissions.len() == 1 { state.lone_groups.saturating_add(1) } else { 0 };
+        group
     }
 }
 
@@ -251,8 +263,9 @@ impl Core {
         };
         group.submissions.push(Submission { work, place, is_encoded, waiter: Arc::clone(&waiter) });
         let first = !std::mem::replace(&mut state.led, true);
+        let is_alone = state.lone_groups >= LONE_GROUPS && !self.options.syncs();
         drop(state);
-        let leads = first && (wait == Wait::Blocking || !self.options.syncs());
+        let leads = first && (wait == Wait::Blocking || is_alone);
         if first && !leads {
             queue.summons.call();
         }
@@ -384,7 +397,12 @@ impl Core {
             let logged = self.log_group(group);
             lead.waiters.clear();
             match logged {
-                Ok(group) => self.landings.add(group),
+                Ok(group) => {
+                    if group.write_time > QUICK {
+                        self.queue.state.lock().lone_groups = 0;
+                    }
+                    self.landings.add(group);
+                }
                 Err(unlogged) => {
                     drop(lander);
                     self.fail_group(unlogged, own, &mut answer);
@@ -500,6 +518,9 @@ impl Drop for Lead<'_> {
             tell(self.waiters.drain(..).map(|waiter| (waiter, Err(fail()))).collect());
         }
         let mut state = self.core.queue.state.lock();
+        if !state.waiting.is_empty() {
+            state.lone_groups = 0;
+        }
         match state.waiting.front().and_then(|group| group.submissions.first()) {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),
