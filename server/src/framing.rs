@@ -134,6 +134,12 @@ impl Framing {
         None
     }
 
+    /// How many heads have gone by.
+    #[cfg(test)]
+    pub(crate) fn heads(&self) -> usize {
+        self.heads
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
         if self.line.len() + bytes.len() > self.line_bytes_max {
             self.place = Place::Over;
