@@ -3,6 +3,8 @@
 
 #[path = "../protocol/binary.rs"]
 mod binary;
+
+mod again;
 mod checkpoints;
 mod damage;
 mod disk;
