@@ -14,6 +14,9 @@ use memchr::memchr;
 /// How every HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Room that is kept for the start of a line: a usual one fits.
+const KEPT_BYTES: usize = 256;
+
 /// What is wrong with a request, whoever sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -134,6 +137,12 @@ impl Framing {
         None
     }
 
+    /// How many heads have gone by.
+    #[cfg(test)]
+    pub(crate) fn heads(&self) -> usize {
+        self.heads
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
         if self.line.len() + bytes.len() > self.line_bytes_max {
             self.place = Place::Over;
@@ -152,6 +161,8 @@ impl Framing {
         line.extend_from_slice(end);
         let read = self.read_line(&line);
         line.clear();
+        // A connection that sent one long line is not to hold that much for good.
+        line.shrink_to(KEPT_BYTES);
         self.line = line;
         read
     }

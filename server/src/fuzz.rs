@@ -6,10 +6,18 @@
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::auth::{self, MasterKey};
 use crate::batch_request;
@@ -17,6 +25,7 @@ use crate::binary_json;
 use crate::chaos::Chaos;
 use crate::continuation::{Place, Position, Token};
 use crate::document::Body;
+use crate::framing::Framing;
 use crate::headers::{Condition, Headers};
 use crate::idempotency::tests::fixture;
 use crate::item_key;
@@ -163,6 +172,63 @@ fn paths() {
         let Ok(target) = routes::parse(path, query) else { return false };
         assert!(target.signed.texts().next().is_some(), "nothing to sign for {path:?}");
         true
+    });
+}
+
+/// How many requests hyper finds in the bytes of a connection.
+async fn found_by_hyper(bytes: &[u8]) -> usize {
+    let found = AtomicUsize::new(0);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        found.fetch_add(1, Ordering::Relaxed);
+        async {
+            // A body that is no body ends the connection.
+            request.into_body().collect().await?;
+            Ok::<_, hyper::Error>(hyper::Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    client.write_all(bytes).await.unwrap();
+    client.shutdown().await.unwrap();
+    // It ends with an error, unless the bytes end where a request does.
+    let _ = http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service).await;
+    found.into_inner()
+}
+
+/// The look at raw bytes and hyper are two readers themselves: there must be no request that only hyper sees.
+#[test]
+fn heads() {
+    let corpus = [
+        "GET / HTTP/1.1\r\nhost: x\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\na\n\nbGET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+        "PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;x=y\r\n\n\n\n\r\n0\r\na: b\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "PUT / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\n\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    ];
+    let words = [
+        "\r\n",
+        "\n",
+        "\r",
+        "\r\n\r\n",
+        "content-length: 5\r\n",
+        "Content-Length:0\r\n",
+        "+",
+        "0\r\n\r\n",
+        "5 \r\n",
+        "\t",
+        ":",
+        "transfer-encoding: chunked\r\n",
+        "GET / HTTP/1.1\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "connection: close\r\n",
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    fuzz("heads", &corpus, &words, |input| {
+        let mut whole = Framing::new(BYTES_MAX);
+        let refused = whole.look(input);
+        let mut in_pieces = Framing::new(BYTES_MAX);
+        assert_eq!(input.iter().find_map(|byte| in_pieces.look(std::slice::from_ref(byte))), refused);
+        let found = runtime.block_on(found_by_hyper(input));
+        assert!(refused.is_some() || found <= whole.heads(), "{found} requests, {} of them seen", whole.heads());
+        refused.is_none() && found > 1
     });
 }
 
