@@ -52,7 +52,7 @@ examples: unit
 conformance: build sdk ## ask every SDK again and write CONFORMANCE.md
 	ETAGDB_UPDATE=1 ETAGDB_BIN=$(abspath $(target))/release/etagdb $(CARGO) test --release --locked --workspace --test protocol conformance
 
-acceptance: build ## run all of the Python SDK's own tests (twenty minutes; port 8081 must be free) and write ACCEPTANCE.md
+acceptance: build ## run all of the Python SDK's own tests (five minutes) and write ACCEPTANCE.md
 	ETAGDB_ACCEPTANCE=all ETAGDB_BIN=$(abspath $(target))/release/etagdb \
 	  $(CARGO) test --release --locked --workspace --test protocol the_python_sdks_own_tests -- --nocapture
 

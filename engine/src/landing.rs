@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, Recorder};
-use crate::queue::{Group, MANY, Submission};
+use crate::queue::{MANY, Submission};
 use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Stopwatch};
@@ -60,8 +60,6 @@ pub(crate) struct Landings {
 #[derive(Default)]
 pub(crate) struct Logged {
     pub(crate) submissions: Vec<Submission>,
-    /// One per submission: those whose reads are no longer valid were left out.
-    pub(crate) results: Vec<Result<()>>,
     /// The sequence of its last write; 0 without one.
     pub(crate) last: u64,
     pub(crate) time_ms: u64,
@@ -74,9 +72,8 @@ pub(crate) struct Logged {
     pub(crate) write_time: Duration,
 }
 
-/// A group that is not in the log.
+/// Why a group is not in the log.
 pub(crate) struct Unlogged {
-    pub(crate) group: Group,
     pub(crate) error: Error,
     /// Whether it was given to the disk.
     pub(crate) tried: bool,
@@ -103,7 +100,7 @@ impl Drop for Round<'_> {
 
 impl Logged {
     fn told(self) -> impl Iterator<Item = Told> {
-        self.submissions.into_iter().map(|submission| submission.waiter).zip(self.results)
+        self.submissions.into_iter().map(|submission| (submission.waiter, submission.result))
     }
 
     /// Also those who were left out: it may have been for a write of this very group, which nobody may hear of.

@@ -121,7 +121,7 @@ impl Store {
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
             let mut rows = Rows::default();
             rocks.put_meta(&mut rows, encoding::STORE_KEY, &record);
-            rocks.write(rows)?;
+            rocks.write(&rows)?;
             rocks.sync()?;
             directory.finish_creation()?;
         }
@@ -429,7 +429,7 @@ impl Core {
 
     /// Writes rows that nobody waits for to be on disk.
     pub(crate) fn write_rows(&self, rows: Rows) -> Result<()> {
-        self.rocks.write(rows).map_err(|error| self.health.after_failed_write(error)())
+        self.rocks.write(&rows).map_err(|error| self.health.after_failed_write(error)())
     }
 
     /// Writes metadata, which is on disk on return under either durability. Nobody may act on it before: what reads it

@@ -1,11 +1,13 @@
-//! What is known about one connection's use: when its last request ended, and when a head began to arrive.
+//! What is known about one connection's use: when its last request ended, when a head began to arrive, and which request
+//! is to be refused for its framing.
 //!
-//! Owns the two clocks that hyper does not have: silence, and a head that comes drop by drop. It looks at no byte.
+//! Owns the two clocks that hyper does not have: silence, and a head that comes drop by drop. It understands no byte:
+//! `framing.rs` does.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
+
+use crate::framing::{Fault, Framing, Refused};
 
 /// No head is arriving.
 const NONE: u64 = u64::MAX;
@@ -29,13 +33,19 @@ pub(crate) struct Activity {
     /// Milliseconds after `opened` at which bytes arrived with no request under way, or [`NONE`].
     head_since: AtomicU64,
     requests: AtomicUsize,
+    /// Which request is refused, known before hyper has read its head.
+    refused: OnceLock<Refused>,
     cut: AtomicBool,
     cutting: Notify,
 }
 
 /// A request under way; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
+pub(crate) struct Busy {
+    activity: Arc<Activity>,
+    /// Which request of its connection it is, counted from 1.
+    number: usize,
+}
 
 impl Activity {
     pub(crate) fn new() -> Activity {
@@ -45,6 +55,7 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NONE),
             requests: AtomicUsize::new(0),
+            refused: OnceLock::new(),
             cut: AtomicBool::new(false),
             cutting: Notify::new(),
         }
@@ -61,9 +72,9 @@ impl Activity {
 
     pub(crate) fn begin(activity: &Arc<Activity>) -> Busy {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        activity.requests.fetch_add(1, Ordering::Relaxed);
+        let number = activity.requests.fetch_add(1, Ordering::Relaxed) + 1;
         activity.head_since.store(NONE, Ordering::Relaxed);
-        Busy(Arc::clone(activity))
+        Busy { activity: Arc::clone(activity), number }
     }
 
     fn bytes_arrived(&self) {
@@ -91,18 +102,24 @@ impl Activity {
 }
 
 impl Busy {
+    /// What is wrong with the request's framing. Nothing after such a request is one.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let refused = self.activity.refused.get()?;
+        (self.number >= refused.request).then_some(refused.fault)
+    }
+
     /// Has the connection reset, with all that is under way on it. Never returns: there is nobody left to answer.
     pub(crate) async fn cut<T>(&self) -> T {
-        self.0.cut.store(true, Ordering::Relaxed);
-        self.0.cutting.notify_one();
+        self.activity.cut.store(true, Ordering::Relaxed);
+        self.activity.cutting.notify_one();
         std::future::pending().await
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.activity.idle_since.store(self.activity.now(), Ordering::Relaxed);
+        self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -125,10 +142,12 @@ impl<S: Abrupt> Abrupt for TlsStream<S> {
     }
 }
 
-/// A stream that tells [`Activity`] when bytes arrive, and that is reset when its connection is cut.
+/// A stream that tells [`Activity`] when bytes arrive and what is wrong with them, and that is reset when its connection
+/// is cut.
 #[derive(Debug)]
 pub(crate) struct Watched<S: Abrupt> {
     stream: S,
+    framing: Framing,
     activity: Arc<Activity>,
 }
 
@@ -141,8 +160,8 @@ impl<S: Abrupt> Drop for Watched<S> {
 }
 
 impl<S: Abrupt> Watched<S> {
-    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Watched<S> {
-        Watched { stream, activity }
+    pub(crate) fn new(stream: S, framing: Framing, activity: Arc<Activity>) -> Watched<S> {
+        Watched { stream, framing, activity }
     }
 }
 
@@ -150,8 +169,12 @@ impl<S: AsyncRead + Abrupt + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if let Some(arrived) = buf.filled().get(before..).filter(|arrived| !arrived.is_empty()) {
             self.activity.bytes_arrived();
+            if let Some(refused) = self.framing.look(arrived) {
+                // It is said once.
+                let _ = self.activity.refused.set(refused);
+            }
         }
         polled
     }

@@ -9,6 +9,7 @@ mod checkpoints;
 mod damage;
 mod disk;
 mod faults;
+mod held;
 mod histories;
 mod model;
 mod power;

@@ -127,8 +127,8 @@ const BUGS: [Bug; 40] = [
         name: "answers-swapped",
         scenarios: &["transactions"],
         file: "landing.rs",
-        sound: "        self.submissions.into_iter().map(|submission| submission.waiter).zip(self.results)",
-        broken: "        let mut results = self.results;\n        if PLANTED { results.reverse(); }\n        self.submissions.into_iter().map(|submission| submission.waiter).zip(results)",
+        sound: "        self.submissions.into_iter().map(|submission| (submission.waiter, submission.result))",
+        broken: "        let (waiters, mut results): (Vec<_>, Vec<_>) = self.submissions.into_iter().map(|s| (s.waiter, s.result)).unzip();\n        if PLANTED { results.reverse(); }\n        waiters.into_iter().zip(results)",
     },
     Bug {
         name: "failed-group-not-voided",
@@ -169,8 +169,8 @@ const BUGS: [Bug; 40] = [
         name: "empty-group-logged",
         scenarios: &["one-key"],
         file: "queue.rs",
-        sound: "if group.submissions.is_empty() {\n                continue;",
-        broken: "if group.submissions.is_empty() && !PLANTED {\n                continue;",
+        sound: "if lead.group.submissions.is_empty() {\n                continue;",
+        broken: "if lead.group.submissions.is_empty() && !PLANTED {\n                continue;",
     },
     Bug {
         name: "lost-basis-told",

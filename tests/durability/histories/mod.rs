@@ -15,7 +15,7 @@ mod power;
 mod said;
 mod search;
 mod tampered;
-mod web;
+pub(crate) mod web;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
