@@ -35,7 +35,12 @@ pub(crate) struct Activity {
 
 /// A request under way; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
+pub(crate) struct Busy {
+    activity: Arc<Activity>,
+    begun: Instant,
+    /// Set when it is answered.
+    took: Option<Duration>,
+}
 
 impl Activity {
     pub(crate) fn new() -> Activity {
@@ -55,20 +60,20 @@ impl Activity {
         self.cutting.notified().await;
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(NONE - 1)
+    fn since_opened(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.opened).as_millis()).unwrap_or(NONE - 1)
     }
 
     pub(crate) fn begin(activity: &Arc<Activity>) -> Busy {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
         activity.requests.fetch_add(1, Ordering::Relaxed);
-        activity.head_since.store(NONE, Ordering::Relaxed);
-        Busy(Arc::clone(activity))
+        Busy { activity: Arc::clone(activity), begun: Instant::now(), took: None }
     }
 
     fn bytes_arrived(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == NONE {
-            self.head_since.store(self.now(), Ordering::Relaxed);
+        // Only the first head is timed.
+        if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == NONE {
+            self.head_since.store(self.since_opened(Instant::now()), Ordering::Relaxed);
         }
     }
 
@@ -81,7 +86,7 @@ impl Activity {
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return false;
         }
-        let now = self.now();
+        let now = self.since_opened(Instant::now());
         let passed = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();
         let head_since = self.head_since.load(Ordering::Relaxed);
         let first_head = self.requests.load(Ordering::Relaxed) == 0;
@@ -91,18 +96,25 @@ impl Activity {
 }
 
 impl Busy {
+    /// Notes that it is answered, and says how long that took.
+    pub(crate) fn answered(&mut self) -> Duration {
+        *self.took.insert(self.begun.elapsed())
+    }
+
     /// Has the connection reset, with all that is under way on it. Never returns: there is nobody left to answer.
     pub(crate) async fn cut<T>(&self) -> T {
-        self.0.cut.store(true, Ordering::Relaxed);
-        self.0.cutting.notify_one();
+        self.activity.cut.store(true, Ordering::Relaxed);
+        self.activity.cutting.notify_one();
         std::future::pending().await
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let ended = self.begun + self.took.unwrap_or_else(|| self.begun.elapsed());
+        let ended = self.activity.since_opened(ended);
+        self.activity.idle_since.store(ended, Ordering::Relaxed);
+        self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
