@@ -10,6 +10,7 @@
 //! made NAME / dropping NAME / dropped NAME     a collection
 //! saw SEQ                          by a reader of the change feed
 //! synced SEQ                       by Store::sync: everything up to there
+//! filled NAME COUNT                a collection with so many documents, synced: from now on whole, or dropped
 //! checkpoint LIFE NUMBER SEQ
 //! restored LIFE NUMBER SEQ         that checkpoint, into a directory of its own
 //! failed WHAT: ERROR               a call failed
@@ -26,7 +27,9 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use etagdb::{Durability, Error, FeedMode, FeedStart, Options, Precondition, Retention, Store, StoreHealth};
+use etagdb::{
+    CollectionTtl, Durability, Error, FeedMode, FeedStart, Options, Precondition, Retention, Store, StoreHealth,
+};
 use workload::DOCS;
 
 /// How many batches of writer 0 there are between the making of two collections; each lives for two such times.
@@ -40,6 +43,10 @@ struct Settings {
     durability: Durability,
     patient: bool,
     trimming: bool,
+    /// Writes metadata of all kinds after each batch.
+    metadata: bool,
+    /// Fills a collection and drops it before anything else.
+    filling: bool,
     checkpoints: Option<String>,
 }
 
@@ -50,19 +57,31 @@ fn main() {
     let mut number = |what: &str| argument(what).parse::<u64>().unwrap_or_else(|_| panic!("{what} is no number"));
     let (seed, writers, batches) = (number("SEED"), number("WRITERS"), number("BATCHES"));
     let durability = argument("DURABILITY");
-    let (patient, trimming) = (durability == "patient", durability == "trimming");
+    let (patient, trimming, metadata) = (durability == "patient", durability == "trimming", durability == "metadata");
+    let filling = durability == "filling";
     let durability = match durability.as_str() {
         "sync" => Durability::Sync,
         // As `sync`, and what is superseded is dropped again and again.
         "trimming" => Durability::Sync,
         // As `sync`; between the lives the shim's fault ends. `patient` ones try again while the disk is full.
-        "faulty" | "patient" => Durability::Sync,
-        "buffered" => Durability::Buffered,
+        "faulty" | "patient" | "metadata" => Durability::Sync,
+        // As `buffered`; first a collection is filled and dropped.
+        "buffered" | "filling" => Durability::Buffered,
         other => panic!("unknown durability {other:?}"),
     };
     let lives: u64 = argument("LIVES").parse().expect("LIVES is a number");
-    let settings =
-        Settings { dir, seed, writers, batches, durability, patient, trimming, checkpoints: arguments.next() };
+    let settings = Settings {
+        dir,
+        seed,
+        writers,
+        batches,
+        durability,
+        patient,
+        trimming,
+        metadata,
+        filling,
+        checkpoints: arguments.next(),
+    };
     for life in 0..lives {
         if let Err(error) = live(&settings, life) {
             say(&format!("failed life {life}: {error}"));
@@ -76,8 +95,14 @@ fn main() {
 fn live(settings: &Settings, life: u64) -> Result<(), Error> {
     let options = Options::default().write_buffer_bytes(1 << 20).durability(settings.durability);
     let options = options.background_maintenance(!settings.trimming);
-    let store = options.flush_interval(Duration::from_millis(5)).open(&settings.dir)?;
+    // What is filled is synced by itself, and nothing else is to be.
+    let interval = Duration::from_millis(if settings.filling { 10_000 } else { 5 });
+    let store = options.flush_interval(interval).open(&settings.dir)?;
+    // Made first: making a collection syncs the log.
     let docs = store.collection(DOCS)?;
+    if settings.filling {
+        fill_and_drop(&store, settings.seed)?;
+    }
     if settings.trimming {
         docs.set_retention(Retention::age(Duration::ZERO))?;
     }
@@ -107,6 +132,7 @@ fn live(settings: &Settings, life: u64) -> Result<(), Error> {
             scope.spawn(move || {
                 if let Err(error) = write(store, settings, writer) {
                     say(&format!("failed writer {writer}: {error}"));
+                    say(&format!("failed health: {}", store.health()));
                     // What was acknowledged must still be readable.
                     let docs = store.existing_collection(DOCS).expect("made above");
                     if let Err(error) = docs.get(workload::counter(writer)) {
@@ -187,11 +213,49 @@ fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
                 say(&format!("dropped extra {}", generation - 2));
             }
         }
+        if settings.metadata {
+            write_metadata(store, number)?;
+        }
         if writer == 1 && settings.durability == Durability::Buffered && number.is_multiple_of(100) {
             let newest = store.last_commit();
             store.sync()?;
             say(&format!("synced {newest}"));
         }
+    }
+    Ok(())
+}
+
+/// Fills a collection with so much that files are compacted which hold nothing else, and drops it.
+fn fill_and_drop(store: &Store, seed: u64) -> Result<(), Error> {
+    const DOCUMENTS: u64 = 1_500;
+    let extra = store.collection("extra 0")?;
+    say("made extra 0");
+    let mut random = random::Random::new(seed);
+    for number in 0..DOCUMENTS {
+        let body: Vec<u8> = (0..512).flat_map(|_| random.next().to_le_bytes()).collect();
+        extra.put(format!("{number}"), body, Precondition::Any)?;
+    }
+    store.sync()?;
+    say(&format!("filled extra 0 {DOCUMENTS}"));
+    // RocksDB removes at once only what it has compacted.
+    std::thread::park_timeout(Duration::from_millis(200));
+    say("dropping extra 0");
+    store.drop_collection("extra 0")?;
+    say("dropped extra 0");
+    Ok(())
+}
+
+/// One write of each kind that is no commit and is synced, one after the other.
+fn write_metadata(store: &Store, number: u64) -> Result<(), Error> {
+    let docs = store.collection(DOCS)?;
+    match number % 7 {
+        0 => docs.set_retention(Retention::age(Duration::from_secs(number)))?,
+        1 => docs.set_ttl(CollectionTtl::After(Duration::from_secs(3_600 * number)))?,
+        2 => drop(store.register_cursor(&format!("cursor {number}"), store.last_commit())?),
+        3 => store.advance_cursor(&format!("cursor {}", number - 1), store.last_commit())?,
+        4 => drop(store.remove_cursor(&format!("cursor {}", number - 2))?),
+        5 => drop(store.collection(&format!("collection {number}"))?),
+        _ => drop(store.drop_collection(&format!("collection {}", number - 1))?),
     }
     Ok(())
 }

@@ -19,16 +19,17 @@
 //!
 //! # Heads
 //!
-//! To judge a write takes no body. So of each version the *head*, all but its body, is kept a second time, in a part of
+//! To judge a write takes no body. So of a version that is evicted the *head*, all but its body, is kept, in a part of
 //! the bytes of its own, where some six times as many documents have room as there are whole ones of 1 KiB. Both parts
-//! of a shard change under its one lock, so all that is said above holds of both.
+//! of a shard change under its one lock, so all that is said above holds of both: a head may be older than the version
+//! that is kept whole, which is asked first, and takes the place of that head when it is evicted itself.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use bytes::Bytes;
 use crossbeam_utils::CachePadded;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, Weighter};
+use quick_cache::{Equivalent, Lifecycle, Weighter};
 use smallvec::SmallVec;
 
 use crate::encoding::VersionHeader;
@@ -66,7 +67,7 @@ pub(crate) struct VersionCache {
 }
 
 struct Shard {
-    versions: Cache<Key, CachedVersion, Weight, BuildHasherDefault<KnownHash>>,
+    versions: Cache<Key, CachedVersion, Weight, BuildHasherDefault<KnownHash>, Evicting>,
     heads: Cache<Key, Head, Weight, BuildHasherDefault<KnownHash>>,
     /// The highest sequence written to a document of this shard.
     last_write: u64,
@@ -159,10 +160,35 @@ impl Weighter<Key, Head> for Weight {
     }
 }
 
+/// Hands out what is evicted, and what is replaced.
+#[derive(Clone)]
+struct Evicting;
+
+/// What one insertion has put out. To be dropped when the shard is free again: that gives memory back, and takes as long
+/// as all the rest.
+type Evicted = SmallVec<[(Key, CachedVersion); 1]>;
+
+impl Lifecycle<Key, CachedVersion> for Evicting {
+    type RequestState = Evicted;
+
+    fn on_evict(&self, evicted: &mut Evicted, key: Key, version: CachedVersion) {
+        evicted.push((key, version));
+    }
+}
+
 impl Shard {
-    fn put(&mut self, key: KeyRef<'_>, version: CachedVersion) {
-        self.heads.insert(key.to_key(), Head { seq: version.seq, header: version.header });
-        self.versions.insert(key.to_key(), version);
+    #[must_use]
+    fn put(&mut self, key: KeyRef<'_>, version: CachedVersion) -> Evicted {
+        let (mut evicted, seq) = (Evicted::new(), version.seq);
+        self.versions.insert_with_lifecycle(key.to_key(), version, &mut evicted);
+        for (old_key, old) in &evicted {
+            let is_replaced = old.seq < seq && key.equivalent(old_key);
+            if !is_replaced {
+                let old_key = KeyRef { hash: old_key.hash, prefix: &old_key.prefix };
+                self.heads.insert(old_key.to_key(), Head { seq: old.seq, header: old.header });
+            }
+        }
+        evicted
     }
 
     fn count(&mut self, hit: bool) {
@@ -180,8 +206,8 @@ impl VersionCache {
         let shard = || {
             let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
             let heads = share / HEADS_PART;
-            let versions = Cache::with(share / 1024 + 1, (share - heads) as u64, Weight, hasher, lifecycle);
-            let (hasher, lifecycle) = (BuildHasherDefault::default(), DefaultLifecycle::default());
+            let versions = Cache::with(share / 1024 + 1, (share - heads) as u64, Weight, hasher, Evicting);
+            let hasher = BuildHasherDefault::default();
             let heads = Cache::with(heads / HEAD_BYTES + 1, heads as u64, Weight, hasher, lifecycle);
             CachePadded::new(Mutex::new(Shard { versions, heads, last_write: 0, hits: 0, misses: 0 }))
         };
@@ -205,7 +231,8 @@ impl VersionCache {
     pub(crate) fn head(&self, prefix: &[u8], at: u64) -> Option<CachedVersion> {
         let (key, shard) = self.shard(prefix)?;
         let mut shard = shard.lock();
-        let found = shard.heads.get(&key).filter(|head| head.seq <= at).copied();
+        let whole = shard.versions.get(&key).map(|version| Head { seq: version.seq, header: version.header });
+        let found = whole.or_else(|| shard.heads.get(&key).copied()).filter(|head| head.seq <= at);
         shard.count(found.is_some());
         found.map(|Head { seq, header }| CachedVersion { seq, header, body: None })
     }
@@ -215,7 +242,9 @@ impl VersionCache {
         let Some((key, shard)) = self.shard(prefix) else { return };
         let mut shard = shard.lock();
         if shard.last_write <= at {
-            shard.put(key, self.entry(seq, header, body));
+            let evicted = shard.put(key, self.entry(seq, header, body));
+            drop(shard);
+            drop(evicted);
         }
     }
 
@@ -224,7 +253,9 @@ impl VersionCache {
         let Some((key, shard)) = self.shard(prefix) else { return };
         let mut shard = shard.lock();
         shard.last_write = seq;
-        shard.put(key, self.entry(seq, header, body));
+        let evicted = shard.put(key, self.entry(seq, header, body));
+        drop(shard);
+        drop(evicted);
     }
 
     /// Forgets a document of which version `seq` was just written. In place of [`written`](VersionCache::written).

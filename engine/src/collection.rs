@@ -134,7 +134,7 @@ impl CollectionState {
         self.last_change.store(seq, Ordering::Release);
     }
 
-    /// No visible commit after this one has changed the collection.
+    /// No visible commit after this one has changed the collection. Of commits that the caller saw as visible before.
     pub(crate) fn last_change(&self) -> u64 {
         self.last_change.load(Ordering::Acquire)
     }

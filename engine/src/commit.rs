@@ -61,7 +61,7 @@ use crate::collection::CollectionState;
 use crate::document::Written;
 use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, VersionKind};
 use crate::error::Result;
-use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, WAITS_FOR_ITSELF, refuse_in_update, rest_of_unit};
+use crate::judge::{IN_UPDATE, JudgedWrite, Receipt, Receipts, WAITS_FOR_ITSELF, refuse_in_update, rest_of_unit};
 use crate::landing::{Logged, Unlogged};
 use crate::pending::Head;
 use crate::queue::{Basis, Group, Place, Ticket, Work};
@@ -75,7 +75,7 @@ use crate::waiter::Wait;
 /// A batch that was judged, and is queued if there is anything to write.
 pub(crate) enum Judged {
     /// It is in the queue.
-    Queued { ticket: Ticket, receipts: Vec<Receipt>, operations: usize },
+    Queued { ticket: Ticket, receipts: Receipts, operations: usize },
     /// It writes nothing, or may not happen. This is what to say when its basis is visible.
     Answer(Basis, Result<Vec<Option<Written>>>),
 }
@@ -103,7 +103,7 @@ impl Core {
             drop(guards);
             return self.wait_for(basis).and(Err(error));
         }
-        let receipts: Vec<Receipt> = writes.iter().map(JudgedWrite::receipt).collect();
+        let receipts: Receipts = writes.iter().map(JudgedWrite::receipt).collect();
         let ticket = self.enqueue(Work::Writes(Arc::new(writes), reads), basis.generation, Wait::Blocking)?;
         let place = ticket.place;
         self.finish(ticket)?;
@@ -123,7 +123,7 @@ impl Core {
         if writes.is_empty() {
             return Ok(Judged::Answer(basis, Ok(vec![None; count])));
         }
-        let receipts: Vec<Receipt> = writes.iter().map(JudgedWrite::receipt).collect();
+        let receipts: Receipts = writes.iter().map(JudgedWrite::receipt).collect();
         let writes = Arc::new(writes);
         let ticket = self.enqueue(Work::Writes(Arc::clone(&writes), None), basis.generation, wait)?;
         self.leave_pending(&writes, ticket.place, basis.generation);
@@ -186,7 +186,7 @@ impl Core {
         for write in &mut writes {
             write.alone = true;
         }
-        let receipts: Vec<Receipt> = writes.iter().map(JudgedWrite::receipt).collect();
+        let receipts: Receipts = writes.iter().map(JudgedWrite::receipt).collect();
         let queued = self.enqueue(Work::Writes(Arc::new(writes), None), basis.generation, Wait::Blocking);
         match queued.and_then(|ticket| Ok((ticket.place, self.finish(ticket)?))) {
             Ok((place, ())) => {
@@ -225,26 +225,24 @@ impl Core {
         self.settle();
     }
 
-    /// Writes a group to the log. Called by one leader at a time.
-    pub(crate) fn log_group(&self, mut group: Group) -> Result<Logged, Unlogged> {
-        let mut rows = std::mem::take(&mut group.rows);
+    /// Writes a group to the log. Called by one leader at a time. Leaves it without submissions, and its rows empty; when
+    /// it fails, as it was.
+    pub(crate) fn log_group(&self, group: &mut Group) -> Result<Logged, Unlogged> {
         // A failure of a sync, or of the flusher, is known only now.
-        if let Err(error) = self.health.check() {
-            return Err(Unlogged { group, error, tried: false });
-        }
+        self.health.check().map_err(|error| Unlogged { error, tried: false })?;
         let epoch = self.epochs.for_write();
-        let mut results = Vec::with_capacity(group.submissions.len());
         let mut logged = Logged::default();
         let mut first = None;
         let mut validator = Validator::new(self, &group.submissions);
-        for submission in &group.submissions {
-            results.push(match &submission.work {
+        let rows = &mut group.rows;
+        for submission in &mut group.submissions {
+            submission.result = match &submission.work {
                 Work::Writes(writes, reads) => {
                     let valid = reads.as_ref().map_or(Ok(()), |reads| validator.check(reads, submission.place));
                     if valid.is_ok() && !writes.is_empty() {
                         let place = submission.place;
                         if !submission.is_encoded {
-                            self.encode(&mut rows, writes, place);
+                            self.encode(rows, writes, place);
                         }
                         first.get_or_insert(place.start);
                         logged.last = place.start + writes.len() as u64 - 1;
@@ -257,22 +255,18 @@ impl Core {
                 Work::Drop(collection) if collection.check_live().is_err() => Err(collection.dropped_error()),
                 Work::Drop(collection) => {
                     logged.drops = true;
-                    self.encode_drop(&mut rows, collection.number);
+                    self.encode_drop(rows, collection.number);
                     Ok(())
                 }
                 Work::After(_) => Ok(()),
-            });
+            };
         }
         if first.is_some() || logged.drops {
             if let Some(first) = first.filter(|_| epoch.is_new) {
-                self.rocks.put_meta(&mut rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
+                self.rocks.put_meta(rows, &encoding::epoch_key(first), &epoch.number.to_le_bytes());
             }
             let begun = Stopwatch::start();
-            // Readers of a dropped collection find nothing in it from here on: they are to learn why at once.
-            let sync = logged.drops && self.options.syncs();
-            if let Err(error) = self.rocks.write(rows, sync) {
-                return Err(Unlogged { group, error, tried: true });
-            }
+            self.rocks.write(rows).map_err(|error| Unlogged { error, tried: true })?;
             self.health.after_write();
             logged.write_time = begun.elapsed();
             // At least up to here the log is on disk when it is synced next; others may have written to it as well.
@@ -282,15 +276,16 @@ impl Core {
             }
         }
         self.queue.note_logged(logged.last);
-        Ok(Logged { bytes: group.bytes, submissions: group.submissions, results, ..logged })
+        rows.clear();
+        Ok(Logged { bytes: group.bytes, submissions: std::mem::take(&mut group.submissions), ..logged })
     }
 
     /// Makes visible what a group has written, now that it is durable. Called in commit order.
     pub(crate) fn publish_group(&self, group: &Logged) {
         let last = self.visible().max(CommitSeq::new(group.last));
         self.raise_time(group.time_ms);
-        for (submission, result) in group.submissions.iter().zip(&group.results) {
-            match (&submission.work, result) {
+        for submission in &group.submissions {
+            match (&submission.work, &submission.result) {
                 (Work::Drop(collection), _) => collection.mark_dropped(),
                 (Work::Writes(writes, _), Ok(())) => {
                     self.cache_written(writes, submission.place);
@@ -312,19 +307,10 @@ impl Core {
 
     /// Encodes the writes of one batch.
     pub(crate) fn encode(&self, rows: &mut Rows, writes: &[JudgedWrite], place: Place) {
-        let longest = |bytes: fn(&JudgedWrite) -> usize| writes.iter().map(bytes).max().unwrap_or(0);
-        let mut key = Vec::with_capacity(longest(|write| write.prefix.len()) + encoding::SEQ_BYTES);
-        let mut value = Vec::with_capacity(longest(|write| write.body.len()) + encoding::MAX_VERSION_HEADER_BYTES);
         for (index, write) in writes.iter().enumerate() {
             let seq = place.start + index as u64;
             let header = write.header(place.start, place.time_ms);
-            key.clear();
-            key.extend_from_slice(&write.prefix);
-            encoding::push_seq(&mut key, seq);
-            value.clear();
-            header.encode(&mut value);
-            value.extend_from_slice(&write.body);
-            self.rocks.put_version(rows, &key, &value);
+            self.rocks.put_version(rows, &write.prefix, seq, &header, &write.body);
 
             if let Some(ttl_ms) = header.ttl_ms.filter(|&ttl_ms| ttl_ms != NEVER_MS) {
                 let (time_ms, collection) = (place.time_ms.saturating_add(ttl_ms), write.collection.number);
@@ -342,8 +328,7 @@ impl Core {
                 false => (writes.len() - index - 1) as u32,
                 true => rest_of_unit(&writes[index..]),
             };
-            let feed = encoding::feed_value(kind, rest, &header, write.collection.number, &write.id);
-            self.rocks.put_feed(rows, &encoding::feed_key(seq), &feed);
+            self.rocks.put_feed(rows, seq, kind, rest, &header, (write.collection.number, &write.id));
         }
     }
 
@@ -364,10 +349,9 @@ impl Core {
         }
     }
 
+    /// Its versions stay until everybody knows, and its horizon until its feed rows are swept away: it says which of them
+    /// are missing already (`trim`).
     fn encode_drop(&self, rows: &mut Rows, number: CollectionNumber) {
-        let (start, end) = (encoding::collection_start(number), encoding::collection_start(number + 1));
-        self.rocks.delete_versions(rows, &start, &end);
-        // Its horizon stays until its feed rows are swept away: it says which of them are missing already.
         self.rocks.delete_meta(rows, &encoding::collection_key(number));
         self.rocks.put_meta(rows, &encoding::dropped_key(number), b"");
     }

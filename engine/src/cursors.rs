@@ -198,7 +198,7 @@ impl Inner {
         self.health.check()?;
         // Synced under `Buffered` too: retention drops what lies behind a cursor, and were the move lost after that,
         // the cursor would stand where nothing is left.
-        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())
+        self.write_durably(rows)
     }
 }
 

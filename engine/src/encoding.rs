@@ -222,10 +222,12 @@ pub(crate) struct VersionHeader {
 /// The kind of a document with a time to live of its own.
 const DOCUMENT_WITH_TTL: u8 = 3;
 pub(crate) const VERSION_HEADER_BYTES: usize = 1 + 8 + 8 + 8;
-/// With a time to live of its own.
-pub(crate) const MAX_VERSION_HEADER_BYTES: usize = VERSION_HEADER_BYTES + 8;
 
 impl VersionHeader {
+    pub(crate) fn encoded_len(&self) -> usize {
+        VERSION_HEADER_BYTES + self.ttl_ms.map_or(0, |_| size_of::<u64>())
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.ttl_ms.map_or(self.kind as u8, |_| DOCUMENT_WITH_TTL));
         out.extend_from_slice(&self.time_ms.to_le_bytes());
@@ -274,24 +276,24 @@ pub(crate) fn feed_key(seq: u64) -> [u8; 8] {
     seq.to_be_bytes()
 }
 
-const FEED_HEADER_BYTES: usize = 1 + 4 + 8 + 8 + 4;
+pub(crate) const FEED_HEADER_BYTES: usize = 1 + 4 + 8 + 8 + 4;
 
-/// `version`: the header of the version that the commit wrote.
-pub(crate) fn feed_value(
+/// Appends the value of a feed row, of `FEED_HEADER_BYTES` and the id. `version`: the header of the version that the
+/// commit wrote.
+pub(crate) fn push_feed_value(
+    out: &mut Vec<u8>,
     kind: FeedKind,
     rest: u32,
     version: &VersionHeader,
     collection: CollectionNumber,
     id: &[u8],
-) -> Vec<u8> {
-    let mut value = Vec::with_capacity(FEED_HEADER_BYTES + id.len());
-    value.push(kind as u8);
-    value.extend_from_slice(&rest.to_le_bytes());
-    value.extend_from_slice(&version.time_ms.to_le_bytes());
-    value.extend_from_slice(&version.previous.to_le_bytes());
-    value.extend_from_slice(&collection.to_be_bytes());
-    value.extend_from_slice(id);
-    value
+) {
+    out.push(kind as u8);
+    out.extend_from_slice(&rest.to_le_bytes());
+    out.extend_from_slice(&version.time_ms.to_le_bytes());
+    out.extend_from_slice(&version.previous.to_le_bytes());
+    out.extend_from_slice(&collection.to_be_bytes());
+    out.extend_from_slice(id);
 }
 
 /// Where a feed row stands: what positions and times are computed from.
@@ -428,10 +430,9 @@ mod tests {
         assert_eq!(VersionHeader::decode(&value).expect("just written"), (own, &b"body"[..]));
 
         assert_eq!(feed_key(0x29), *b"\0\0\0\0\0\0\0\x29");
-        assert_eq!(
-            feed_value(FeedKind::Replaced, 0x0102, &header, 7, b"a\0b"),
-            b"\x02\x02\x01\0\0\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\0\0\0\x07a\0b"
-        );
+        let mut feed = Vec::new();
+        push_feed_value(&mut feed, FeedKind::Replaced, 0x0102, &header, 7, b"a\0b");
+        assert_eq!(feed, b"\x02\x02\x01\0\0\x0b\x0a\0\0\0\0\0\0\x28\0\0\0\0\0\0\0\0\0\0\x07a\0b");
         assert_eq!((FeedKind::Created as u8, FeedKind::Deleted as u8, FeedKind::Expired as u8), (1, 3, 4));
 
         assert_eq!(collection_key(7), b"collection/\0\0\0\x07");
@@ -528,7 +529,8 @@ mod tests {
             let (time_ms, previous) = (seq / 2, seq / 3);
             let version =
                 VersionHeader { kind: VersionKind::Document, time_ms, previous, created: 0, ttl_ms: None };
-            let feed = feed_value(FeedKind::Created, rest, &version, 5, &id);
+            let mut feed = Vec::new();
+            push_feed_value(&mut feed, FeedKind::Created, rest, &version, 5, &id);
             let position = FeedPosition { seq, time_ms, end: seq + u64::from(rest) };
             let row = FeedRow { position, kind: FeedKind::Created, previous, collection: 5, id: &id };
             prop_assert_eq!(feed_row(&feed_key(seq), &feed).expect("whole"), row);

@@ -39,7 +39,7 @@ impl Epochs {
 
     /// Its row is on disk, with the first write under it.
     pub(crate) fn written(&self) {
-        // Only leaders read and write this, one at a time.
+        // Only leaders read and write this, one at a time, and they hand over under the lock of the queue.
         self.is_written.store(true, Ordering::Relaxed);
     }
 

@@ -96,7 +96,7 @@ impl Core {
         if let Some((ttl_ms, position)) = upkeep.expiries.change(collection.number, collection.ttl(), ttl) {
             self.rocks.put_meta(&mut rows, &encoding::expire_key(ttl_ms), &position.to_le_bytes());
         }
-        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        self.write_durably(rows)?;
         collection.set_ttl(ttl);
         self.lifetimes.write().set(collection.number, ttl);
         self.signal.wake();
@@ -145,7 +145,7 @@ fn unpark(core: &Core, expiries: &mut Expiries, live: &Live) -> Result<()> {
             if count == 0 {
                 break;
             }
-            write(core, rows)?;
+            core.write_rows(rows)?;
         }
         expiries.unparked.insert(*number);
     }
@@ -192,7 +192,7 @@ fn own(core: &Core, live: &Live, now_ms: u64, step: &mut Step) -> Result<()> {
     }
     if looked > 0 {
         step.expired += commit(core, operations)?;
-        write(core, rows)?;
+        core.write_rows(rows)?;
     }
     Ok(())
 }
@@ -245,7 +245,7 @@ fn default(
     if position >= expiries.stored.get(&ttl_ms).copied().unwrap_or(0) + STEP_ROWS as u64 {
         let mut rows = Rows::default();
         core.rocks.put_meta(&mut rows, &encoding::expire_key(ttl_ms), &position.to_le_bytes());
-        write(core, rows)?;
+        core.write_rows(rows)?;
         expiries.stored.insert(ttl_ms, position);
     }
     Ok(())
@@ -262,10 +262,6 @@ fn commit(core: &Core, operations: Vec<Operation<'_>>) -> Result<u64> {
     }
     let results = core.commit(operations, None)?;
     Ok(results.iter().flatten().count() as u64)
-}
-
-fn write(core: &Core, rows: Rows) -> Result<()> {
-    core.rocks.write(rows, false).map_err(|error| core.health.after_failed_write(error)())
 }
 
 #[cfg(test)]

@@ -115,7 +115,8 @@ impl Health {
 
     /// Whether the disk was full at the last write.
     pub(crate) fn is_full(&self) -> bool {
-        // The state itself is under the lock; this only saves taking it for every write.
+        // The state itself is under the lock; this only saves taking it for every write. What is missed here by a moment is
+        // found by the next write, or by whoever asks for the health.
         self.is_full.load(Ordering::Relaxed)
     }
 
@@ -128,7 +129,8 @@ impl Health {
         }
     }
 
-    /// Draws the consequence of a failed write, and returns what to tell each of its writers.
+    /// Draws the consequence of a failed write to the log, and returns what to tell each of its writers. Of one that was
+    /// synced in the same call nobody could say which of the two had failed; so none is.
     pub(crate) fn after_failed_write(&self, error: Error) -> impl Fn() -> Error + use<> {
         let disk_full = matches!(error, Error::DiskFull(_));
         let because = cause(error);
@@ -192,6 +194,15 @@ mod tests {
             matches!(&state, StoreHealth::ReadOnly { since_ms: 1.., because } if because.contains("EIO")),
             "{state}"
         );
+    }
+
+    #[test]
+    fn a_sync_that_fails_for_want_of_space_ends_writing_too() {
+        let health = health();
+        let tell = health.after_failed_sync(Error::DiskFull("No space left on device".into()));
+        assert!(matches!(tell(), Error::OutcomeUnknown(_)));
+        assert!(!health.is_full());
+        assert!(matches!(health.check(), Err(Error::ReadOnly { because }) if because.contains("No space")));
     }
 
     #[test]

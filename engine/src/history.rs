@@ -105,17 +105,18 @@ impl Collection {
     /// ```
     pub fn get_as_of(&self, id: impl AsRef<[u8]>, as_of: impl Into<AsOf>) -> Result<Option<Document>> {
         let (store, id) = (self.store(), id.as_ref());
-        self.state().check_live()?;
-        match as_of.into() {
+        let found = match as_of.into() {
             AsOf::Etag(etag) => store.get_by_etag(self.state(), id, etag),
-            other => {
-                let (at, time_ms) = store.resolve(other)?;
+            other => store.resolve(other).and_then(|(at, time_ms)| {
                 if validate_id(id).is_err() {
                     return Ok(None);
                 }
                 store.get_past(self.state(), &encoding::document_prefix(self.state().number, id), at, time_ms)
-            }
-        }
+            }),
+        };
+        // Afterwards: what a dropped collection had is swept away, and would seem never to have been there.
+        self.state().check_live()?;
+        found
     }
 
     /// Lists the versions of document `id`, newest first, tombstones included, as far as retention has kept them. Empty
@@ -169,11 +170,12 @@ pub struct History<'a> {
 
 impl<'a> History<'a> {
     fn new(store: &'a Arc<Inner>, collection: &CollectionState, id: &[u8], at: CommitSeq) -> Result<History<'a>> {
-        collection.check_live()?;
         let cursor = validate_id(id).is_ok().then(|| {
             let prefix = encoding::document_prefix(collection.number, id);
             store.rocks.versions(&version_key(&prefix, at.get()), encoding::after_document(prefix))
         });
+        // When its view of the rows is made: what a dropped collection had is swept away.
+        collection.check_live()?;
         Ok(History { store, cursor })
     }
 
@@ -398,7 +400,7 @@ mod tests {
         let prefix = encoding::document_prefix(docs.state().number, b"a");
         let mut rows = Rows::default();
         docs.store().rocks.delete_versions(&mut rows, &version_key(&prefix, to), &version_key(&prefix, from - 1));
-        docs.store().rocks.write(rows, false).expect("write");
+        docs.store().rocks.write(&rows).expect("write");
         docs.state().raise_horizon(encoding::Horizon { complete: to + 1, deletes: 0 });
     }
 

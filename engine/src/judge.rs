@@ -10,6 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::batch::{Abort, Action, Change, Operation, validate_body_len, validate_id};
 use crate::cache::CachedVersion;
@@ -112,6 +113,9 @@ impl Receipt {
     }
 }
 
+/// The receipts of a batch, mostly of one write.
+pub(crate) type Receipts = SmallVec<[Receipt; 1]>;
+
 /// A version that an operation builds on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin {
@@ -182,7 +186,7 @@ impl Core {
     ) -> Result<()> {
         // All of them before the reader is made: what is not pending by then is in what the reader sees.
         let head = |operation: &Operation<'_>| self.pending.get(&operation.prefix, basis.generation);
-        let mut heads: Vec<Option<Head>> = operations.iter().map(head).collect();
+        let mut heads: SmallVec<[Option<Head>; 1]> = operations.iter().map(head).collect();
         for head in heads.iter().flatten() {
             basis.seq = basis.seq.max(head.seq);
         }

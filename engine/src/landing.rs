@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, Recorder};
-use crate::queue::{Group, MANY, Submission};
+use crate::queue::{MANY, Submission};
 use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Stopwatch};
@@ -60,13 +60,11 @@ pub(crate) struct Landings {
 #[derive(Default)]
 pub(crate) struct Logged {
     pub(crate) submissions: Vec<Submission>,
-    /// One per submission: those whose reads are no longer valid were left out.
-    pub(crate) results: Vec<Result<()>>,
     /// The sequence of its last write; 0 without one.
     pub(crate) last: u64,
     pub(crate) time_ms: u64,
     pub(crate) commits: u64,
-    /// Whether it ends a collection. Such a group is synced as it is written.
+    /// Whether it ends a collection. Such a group is synced under either durability.
     pub(crate) drops: bool,
     /// RocksDB's sequence number of its last row, or a later one.
     pub(crate) rocks_sequence: u64,
@@ -74,9 +72,8 @@ pub(crate) struct Logged {
     pub(crate) write_time: Duration,
 }
 
-/// A group that is not in the log.
+/// Why a group is not in the log.
 pub(crate) struct Unlogged {
-    pub(crate) group: Group,
     pub(crate) error: Error,
     /// Whether it was given to the disk.
     pub(crate) tried: bool,
@@ -103,7 +100,7 @@ impl Drop for Round<'_> {
 
 impl Logged {
     fn told(self) -> impl Iterator<Item = Told> {
-        self.submissions.into_iter().map(|submission| submission.waiter).zip(self.results)
+        self.submissions.into_iter().map(|submission| (submission.waiter, submission.result))
     }
 
     /// Also those who were left out: it may have been for a write of this very group, which nobody may hear of.
@@ -142,6 +139,7 @@ impl Landings {
     /// It makes two groups of them, which are synced in turn, where all could share a sync. So it pays only when those who
     /// were answered take longer to come back than a sync does.
     pub(crate) fn pays_to_overlap(&self, writers: usize) -> bool {
+        // Right or not, and of whatever moment: all that hangs on it is how fast this is.
         let sync = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed));
         u32::try_from(writers).is_ok_and(|writers| RETURN_TIME * writers > sync)
     }
@@ -217,7 +215,8 @@ impl Core {
         // What a failed sync leaves is unknown, and a sync that succeeds afterwards proves nothing. Nor may those be
         // answered who only wait for what was lost in it.
         self.health.check()?;
-        if self.options.syncs() && groups.iter().any(|group| group.commits > 0 && !group.drops) {
+        let syncs = |group: &Logged| group.drops || self.options.syncs() && group.commits > 0;
+        if groups.iter().any(syncs) {
             self.rocks.sync()?;
             self.landings.note_sync(begun.elapsed());
         }

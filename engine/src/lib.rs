@@ -87,6 +87,7 @@ mod report;
 mod retention;
 mod retry;
 mod rocks;
+mod rows;
 mod scan;
 mod size;
 mod snapshot;

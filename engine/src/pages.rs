@@ -253,11 +253,9 @@ impl Page<'_> {
     fn missing(&mut self, request: &Request, row: &Row) -> Result<()> {
         // Retention moves its horizon before it drops anything.
         request.check(self.store, self.after)?;
-        // A drop takes the collection's row and its versions in one step, and only then says so to its handles.
+        // A drop is told to every handle before its versions are swept away.
         let collection = &row.collection;
-        let is_dropped =
-            collection.is_dropped() || self.store.rocks.meta(&encoding::collection_key(collection.number))?.is_none();
-        if is_dropped {
+        if collection.is_dropped() {
             self.gone.insert(collection.number);
             return request.scope.as_ref().map_or(Ok(()), |_| Err(collection.dropped_error()));
         }

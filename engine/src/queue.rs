@@ -44,21 +44,19 @@ const GROUP_BYTES: usize = 16 << 20;
 const ENCODE_BYTES: usize = 64 << 10;
 /// And of up to so many writes: others wait for the lock.
 const ENCODE_WRITES: usize = 64;
-/// About what a write takes in the log besides its body.
-const ROW_BYTES: usize = 256;
 /// So many groups a leader takes to the log before it calls another one, with syncs and without: its own answer waits for
 /// the last of them.
 const GROUPS_PER_LEAD: usize = 4;
 const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
-/// So many writers are worth going on for.
+/// So many writers are worth going on for, when they sleep through a sync.
 pub(crate) const MANY: usize = 16;
-const MANY_UNSYNCED: usize = 4;
 /// After so many groups of one writer each, the next one leads although it waits as a future, if nothing is synced.
 const LONE_GROUPS: u32 = 64;
 /// A write to the log that takes longer waits for RocksDB or the disk; whoever waits as a future is not to wait for that.
 const QUICK: Duration = Duration::from_millis(1);
-/// How often a writer looks for its answer before it sleeps, when nothing is synced: some tens of microseconds.
-const LOOKS: u32 = 512;
+/// How often a writer looks for its answer, and lets others have the processor, before it sleeps, when nothing is synced:
+/// some hundred microseconds.
+const LOOKS: u32 = 500;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -77,6 +75,8 @@ pub(crate) struct Queue {
 
 struct QueueState {
     waiting: VecDeque<Group>,
+    /// Empty, with the room of rows that have been written.
+    spare: Rows,
     /// Submissions on their way, from when they are queued until they are answered, and the bytes of their bodies.
     under_way: usize,
     bytes: usize,
@@ -122,6 +122,8 @@ pub(crate) struct Submission {
     /// Whether its rows are in those of its group.
     pub(crate) is_encoded: bool,
     pub(crate) waiter: Arc<Waiter>,
+    /// Why it was left out when its group was written, if it was.
+    pub(crate) result: Result<()>,
 }
 
 pub(crate) enum Work {
@@ -155,10 +157,20 @@ pub(crate) struct Ticket {
     leads: bool,
 }
 
+impl QueueState {
+    /// Keeps the room of rows that have been written for the next group.
+    fn keep(&mut self, rows: &mut Rows) {
+        if rows.has_room() {
+            self.spare = std::mem::take(rows);
+        }
+    }
+}
+
 impl Queue {
     pub(crate) fn new(last_assigned: u64, last_time_ms: u64) -> Queue {
         let state = QueueState {
             waiting: VecDeque::new(),
+            spare: Rows::default(),
             under_way: 0,
             bytes: 0,
             led: false,
@@ -211,15 +223,19 @@ impl Queue {
         self.logged.fetch_max(last, Ordering::Relaxed);
     }
 
-    /// The next group; an empty one when fewer than `at_least` wait.
-    fn take_group(&self, at_least: usize) -> Group {
+    /// Makes `group`, which has been written, the next one: an empty one when fewer than `at_least` wait.
+    fn take_group(&self, at_least: usize, group: &mut Group) {
         let mut state = self.state.lock();
-        if state.waiting.front().is_none_or(|group| group.submissions.len() < at_least) {
-            return Group::default();
-        }
-        let group = state.waiting.pop_front().unwrap_or_default();
-        state.lone_groups = if group.submissions.len() == 1 { state.lone_groups.saturating_add(1) } else { 0 };
-        group
+        state.keep(&mut group.rows);
+        *group = match state.waiting.front() {
+            Some(next) if next.submissions.len() >= at_least => state.waiting.pop_front().unwrap_or_default(),
+            _ => Group::default(),
+        };
+        state.lone_groups = match group.submissions.len() {
+            0 => state.lone_groups,
+            1 => state.lone_groups.saturating_add(1),
+            _ => 0,
+        };
     }
 }
 
@@ -248,8 +264,8 @@ impl Core {
         state.under_way += 1;
         state.bytes += bytes;
         if state.waiting.back().is_none_or(|group| group.bytes > 0 && group.bytes + bytes > GROUP_BYTES) {
-            let room = (bytes + commits as usize * ROW_BYTES).min(ENCODE_BYTES);
-            state.waiting.push_back(Group { rows: Rows::with_capacity(room), ..Group::default() });
+            let rows = std::mem::take(&mut state.spare);
+            state.waiting.push_back(Group { rows, ..Group::default() });
         }
         let group = state.waiting.back_mut().expect("just made");
         group.bytes += bytes;
@@ -261,7 +277,8 @@ impl Core {
             }
             _ => false,
         };
-        group.submissions.push(Submission { work, place, is_encoded, waiter: Arc::clone(&waiter) });
+        let submission = Submission { work, place, is_encoded, waiter: Arc::clone(&waiter), result: Ok(()) };
+        group.submissions.push(submission);
         let first = !std::mem::replace(&mut state.led, true);
         let is_alone = state.lone_groups >= LONE_GROUPS && !self.options.syncs();
         drop(state);
@@ -359,53 +376,46 @@ impl Core {
     /// Takes some groups from the head of the queue to the log, sees to it that they land, and passes the lead on.
     /// Returns the answer of the leader's own submission, if it has it.
     pub(crate) fn lead(&self, own: Option<&Arc<Waiter>>) -> Option<Result<()>> {
-        let mut lead = Lead { core: self, waiters: Vec::new() };
+        let mut lead = Lead { core: self, group: Group::default() };
         let mut answer = None;
         let syncs = self.options.syncs();
-        let (groups, many) = match syncs {
-            true => (GROUPS_PER_LEAD, MANY),
-            false => (GROUPS_PER_LEAD_UNSYNCED, MANY_UNSYNCED),
-        };
+        let groups = if syncs { GROUPS_PER_LEAD } else { GROUPS_PER_LEAD_UNSYNCED };
         for lead_before in 0..groups {
             // A small group is led by one of its own: the fewer there are, the more one is missed who leads for others.
-            let at_least = match lead_before {
-                0 => 1,
-                _ if syncs && answer.is_none() => 1,
-                _ => many,
-            };
-            let mut group = self.queue.take_group(at_least);
-            if group.submissions.is_empty() {
+            // Without syncs it is over before another one is awake.
+            let at_least = if lead_before > 0 && syncs && answer.is_some() { MANY } else { 1 };
+            self.queue.take_group(at_least, &mut lead.group);
+            let submissions = &mut lead.group.submissions;
+            if submissions.is_empty() {
                 break;
             }
             let visible = self.visible().get();
             // What these waited for has come.
             let over = |submission: &mut Submission| matches!(submission.work, Work::After(seq) if seq <= visible);
-            let over: Vec<_> =
-                group.submissions.extract_if(.., over).map(|submission| (submission.waiter, Ok(()))).collect();
-            self.queue.have_arrived(over.len(), 0);
-            deliver(over, own, &mut answer);
+            let over: Vec<_> = submissions.extract_if(.., over).map(|submission| (submission.waiter, Ok(()))).collect();
+            if !over.is_empty() {
+                self.queue.have_arrived(over.len(), 0);
+                deliver(over, own, &mut answer);
+            }
             // A group that nobody waits for could call nobody to land it.
-            if group.submissions.is_empty() {
+            if lead.group.submissions.is_empty() {
                 continue;
             }
-            lead.waiters = group.submissions.iter().map(|submission| Arc::clone(&submission.waiter)).collect();
             // The end of a collection is to be visible as soon as it is in the log.
             let mut lander = None;
-            if group.submissions.iter().any(|submission| matches!(submission.work, Work::Drop(_))) {
+            if lead.group.submissions.iter().any(|submission| matches!(submission.work, Work::Drop(_))) {
                 self.land_rounds(lander.insert(self.landings.lander()), own, &mut answer);
             }
-            let logged = self.log_group(group);
-            lead.waiters.clear();
-            match logged {
-                Ok(group) => {
-                    if group.write_time > QUICK {
+            match self.log_group(&mut lead.group) {
+                Ok(logged) => {
+                    if logged.write_time > QUICK {
                         self.queue.state.lock().lone_groups = 0;
                     }
-                    self.landings.add(group);
+                    self.landings.add(logged);
                 }
                 Err(unlogged) => {
                     drop(lander);
-                    self.fail_group(unlogged, own, &mut answer);
+                    self.fail_group(std::mem::take(&mut lead.group), unlogged, own, &mut answer);
                     break;
                 }
             }
@@ -429,8 +439,13 @@ impl Core {
     }
 
     /// Refuses a group that is not in the log, and all that was queued after it.
-    fn fail_group(&self, unlogged: Unlogged, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
-        let Unlogged { group, error, tried } = unlogged;
+    fn fail_group(
+        &self,
+        group: Group,
+        Unlogged { error, tried }: Unlogged,
+        own: Option<&Arc<Waiter>>,
+        answer: &mut Option<Result<()>>,
+    ) {
         // What came before is not void with it; nothing else comes while this thread leads.
         self.land(self.landings.lander(), own, answer);
         let fail: Box<dyn Fn() -> Error> = if tried {
@@ -483,17 +498,19 @@ impl Core {
 
     /// Writes one group and lands it, and keeps the lead.
     pub(crate) fn lead_once(&self) {
-        match self.log_group(self.queue.take_group(1)) {
-            Ok(group) => {
-                self.landings.add(group);
+        let mut group = Group::default();
+        self.queue.take_group(1, &mut group);
+        match self.log_group(&mut group) {
+            Ok(logged) => {
+                self.landings.add(logged);
                 self.land(self.landings.lander(), None, &mut None);
             }
-            Err(unlogged) => self.fail_group(unlogged, None, &mut None),
+            Err(unlogged) => self.fail_group(group, unlogged, None, &mut None),
         }
     }
 
     pub(crate) fn pass_lead(&self) {
-        drop(Lead { core: self, waiters: Vec::new() });
+        drop(Lead { core: self, group: Group::default() });
     }
 
     pub(crate) fn wait_until_queued(&self, count: usize) {
@@ -507,17 +524,19 @@ impl Core {
 /// Passes the lead on when a leader is done, and answers for it when it panics, so that nobody waits for ever.
 struct Lead<'a> {
     core: &'a Core,
-    waiters: Vec<Arc<Waiter>>,
+    /// What is being written: no submissions before and after.
+    group: Group,
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if !self.waiters.is_empty() {
+        if !self.group.submissions.is_empty() {
             let fail = self.core.health.after_failed_sync(Error::io("the thread that wrote for this group panicked"));
             self.core.void_queue(&fail());
-            tell(self.waiters.drain(..).map(|waiter| (waiter, Err(fail()))).collect());
+            tell(self.group.submissions.drain(..).map(|submission| (submission.waiter, Err(fail()))).collect());
         }
         let mut state = self.core.queue.state.lock();
+        state.keep(&mut self.group.rows);
         if !state.waiting.is_empty() {
             state.lone_groups = 0;
         }

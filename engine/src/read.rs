@@ -64,8 +64,8 @@ impl Core {
 
     /// Reads the current version of a document.
     pub(crate) fn get(&self, collection: &CollectionState, id: &[u8]) -> Result<Option<Document>> {
-        collection.check_live()?;
         if validate_id(id).is_err() {
+            collection.check_live()?;
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
@@ -73,6 +73,8 @@ impl Core {
         loop {
             let at = self.visible();
             let found = self.newest(&prefix, at.get(), true)?;
+            // Asked afterwards: what a dropped collection had is swept away, and would seem never to have been there.
+            collection.check_live()?;
             // Without a hold, the version that was current at `at` may have been superseded and dropped meanwhile.
             // `trim` says why this ends.
             if collection.incomplete_at(at) {
@@ -112,8 +114,8 @@ impl Core {
         at: CommitSeq,
         lifetime: Lifetime,
     ) -> Result<Option<Document>> {
-        collection.check_live()?;
         if validate_id(id).is_err() {
+            collection.check_live()?;
             return Ok(None);
         }
         let prefix = encoding::document_prefix(collection.number, id);
@@ -125,6 +127,8 @@ impl Core {
                 CachedVersion { seq, header, body }
             })?,
         };
+        // Afterwards, as in `get`.
+        collection.check_live()?;
         let present =
             found.filter(|version| version.header.kind == VersionKind::Document && !lifetime.is_over(&version.header));
         Ok(present.map(|version| self.document(version.seq, &version.header, version.body.unwrap_or_default())))
@@ -138,8 +142,10 @@ impl Core {
         at: CommitSeq,
         lifetime: Lifetime,
     ) -> Result<Scan<'_>> {
+        let scan = Scan::new(self, collection, range, at, lifetime);
+        // Afterwards, as in `get`; what is swept away later stays in its view.
         collection.check_live()?;
-        Ok(Scan::new(self, collection, range, at, lifetime))
+        Ok(scan)
     }
 
     /// Scans a collection as it is now.

@@ -9,9 +9,12 @@ use rocksdb::{
     DBRawIterator, LogLevel, ReadOptions, SliceTransform, WriteOptions,
 };
 
-use crate::encoding::{self, VersionHeader};
+use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::rows::RowTypes;
+
+pub(crate) use crate::rows::Rows;
 
 /// The column families, by what is in them.
 pub(crate) const META: &str = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
@@ -23,6 +26,13 @@ pub(crate) const EXPIRY: &str = "expiry";
 pub(crate) struct Rocks {
     db: DB,
     compacting: AtomicBool,
+    /// How rows of each family are written.
+    meta: RowTypes,
+    versions: RowTypes,
+    feed: RowTypes,
+    expiry: RowTypes,
+    /// Made once: to make it takes as long as to encode a row.
+    unsynced: WriteOptions,
 }
 
 impl Drop for Rocks {
@@ -33,25 +43,12 @@ impl Drop for Rocks {
     }
 }
 
-/// A write batch under construction: rows of all families, applied together.
-#[derive(Default)]
-pub(crate) struct Rows {
-    batch: rocksdb::WriteBatch,
-}
-
-impl Rows {
-    /// With room for so many bytes, so that adding them moves nothing.
-    pub(crate) fn with_capacity(bytes: usize) -> Rows {
-        Rows { batch: rocksdb::WriteBatch::with_capacity_bytes(bytes) }
-    }
-}
-
 impl Rocks {
     /// Opens the database in `path`. A missing database is created only when `create` says so, because RocksDB takes
     /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
     pub(crate) fn open(path: &Path, options: &Options, create: bool) -> Result<Rocks> {
         let db = DB::open_cf_descriptors(&database_options(options, create), path, families(options));
-        Ok(Rocks { db: db.map_err(failure)?, compacting: AtomicBool::new(false) })
+        Ok(Rocks::new(db.map_err(failure)?))
     }
 
     /// Opens the database in `path` for reading only: nothing in it is changed, and its log is replayed into memory.
@@ -60,7 +57,14 @@ impl Rocks {
         let refuse_log = false;
         let database = database_options(options, false);
         let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
-        Ok(Rocks { db: db.map_err(failure)?, compacting: AtomicBool::new(false) })
+        Ok(Rocks::new(db.map_err(failure)?))
+    }
+
+    fn new(db: DB) -> Rocks {
+        let types = |name| RowTypes::learn(family(&db, name));
+        let (meta, versions, feed, expiry) = (types(META), types(VERSIONS), types(FEED), types(EXPIRY));
+        let unsynced = WriteOptions::default();
+        Rocks { db, compacting: AtomicBool::new(false), meta, versions, feed, expiry, unsynced }
     }
 
     /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
@@ -73,20 +77,18 @@ impl Rocks {
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
-        // All are opened together or opening fails, and none is ever dropped.
-        self.db.cf_handle(name).expect("column family opened with the database")
+        family(&self.db, name)
     }
 
-    /// Writes all rows as one. With `sync`, returns when the log is on disk.
-    pub(crate) fn write(&self, rows: Rows, sync: bool) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        self.db.write_opt(rows.batch, &options).map_err(failure)
+    /// Writes all rows as one: to the log, which is not synced, and to memory. When this fails, the log has none of them
+    /// whole. RocksDB can sync the log in the same call, but a failure would not tell whether it was the sync's.
+    pub(crate) fn write(&self, rows: &Rows) -> Result<()> {
+        self.db.write_opt(rows.to_batch(), &self.unsynced).map_err(failure)
     }
 
     /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(Rows::default(), false).is_ok()
+        self.write(&Rows::default()).is_ok()
     }
 
     /// The sequence number of the newest row.
@@ -373,40 +375,55 @@ impl Rocks {
     }
 
     pub(crate) fn put_meta(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.batch.put_cf(self.family(META), key, value);
+        rows.put(&self.meta, key, value);
     }
 
     pub(crate) fn delete_meta(&self, rows: &mut Rows, key: &[u8]) {
-        rows.batch.delete_cf(self.family(META), key);
+        rows.delete(&self.meta, key);
     }
 
-    pub(crate) fn put_version(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.batch.put_cf(self.family(VERSIONS), key, value);
+    /// The version written at `seq` of the document with this prefix.
+    pub(crate) fn put_version(&self, rows: &mut Rows, prefix: &[u8], seq: u64, header: &VersionHeader, body: &[u8]) {
+        rows.put_version(&self.versions, prefix, seq, header, body);
     }
 
     pub(crate) fn delete_versions(&self, rows: &mut Rows, start: &[u8], end: &[u8]) {
-        rows.batch.delete_range_cf(self.family(VERSIONS), start, end);
+        rows.delete_range(&self.versions, start, end);
     }
 
     pub(crate) fn put_expiry(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.batch.put_cf(self.family(EXPIRY), key, value);
+        rows.put(&self.expiry, key, value);
     }
 
     pub(crate) fn delete_expiry(&self, rows: &mut Rows, key: &[u8]) {
-        rows.batch.delete_cf(self.family(EXPIRY), key);
+        rows.delete(&self.expiry, key);
     }
 
     pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {
-        rows.batch.delete_cf(self.family(VERSIONS), key);
+        rows.delete(&self.versions, key);
     }
 
     pub(crate) fn delete_feed(&self, rows: &mut Rows, key: &[u8]) {
-        rows.batch.delete_cf(self.family(FEED), key);
+        rows.delete(&self.feed, key);
     }
 
-    pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.batch.put_cf(self.family(FEED), key, value);
+    /// What the commit at `seq` did to `document`, of which it wrote this version.
+    pub(crate) fn put_feed(
+        &self,
+        rows: &mut Rows,
+        seq: u64,
+        kind: FeedKind,
+        rest: u32,
+        version: &VersionHeader,
+        document: (CollectionNumber, &[u8]),
+    ) {
+        rows.put_feed(&self.feed, seq, kind, rest, version, document);
     }
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    // All are opened together or opening fails, and none is ever dropped.
+    db.cf_handle(name).expect("column family opened with the database")
 }
 
 /// What [`Rocks::count_rows`] counts.
@@ -592,7 +609,7 @@ mod tests {
         let rocks = Rocks::open(&path, &options, true).expect("create");
         let mut rows = Rows::default();
         rocks.put_meta(&mut rows, b"store", b"x");
-        rocks.write(rows, true).expect("write");
+        rocks.write(&rows).expect("write");
         drop(rocks);
         let rocks = Rocks::open(&path, &options, false).expect("reopen");
         assert_eq!(rocks.meta(b"store").expect("read"), Some(b"x".to_vec()));
@@ -611,10 +628,9 @@ mod tests {
         for (seq, rest) in [(1, 2), (5, 0), (7, 0)] {
             let (kind, time_ms, previous) = (VersionKind::Document, 0, 0);
             let version = VersionHeader { kind, time_ms, previous, created: 0, ttl_ms: None };
-            let value = encoding::feed_value(encoding::FeedKind::Created, rest, &version, 1, b"a");
-            rocks.put_feed(&mut rows, &encoding::feed_key(seq), &value);
+            rocks.put_feed(&mut rows, seq, FeedKind::Created, rest, &version, (1, b"a"));
         }
-        rocks.write(rows, true).expect("write");
+        rocks.write(&rows).expect("write");
         let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
         // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
         // because nothing is left between the two.

@@ -121,7 +121,8 @@ impl Store {
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
             let mut rows = Rows::default();
             rocks.put_meta(&mut rows, encoding::STORE_KEY, &record);
-            rocks.write(rows, true)?;
+            rocks.write(&rows)?;
+            rocks.sync()?;
             directory.finish_creation()?;
         }
         check_store_record(&rocks, path)?;
@@ -233,7 +234,7 @@ impl Store {
         let mut rows = Rows::default();
         inner.rocks.put_meta(&mut rows, &encoding::collection_key(number), &record);
         inner.rocks.put_meta(&mut rows, encoding::NEXT_COLLECTION_KEY, &next.to_le_bytes());
-        inner.rocks.write(rows, true).map_err(|error| inner.health.after_failed_write(error)())?;
+        inner.write_durably(rows)?;
         collections.next_number = next;
         collections.by_name.insert(name.to_owned(), Arc::clone(&state));
         Ok(Collection::new(Arc::clone(inner), state))
@@ -266,9 +267,7 @@ impl Store {
             return Ok(false);
         };
         inner.commit_drop(state)?;
-        let (start, end) = (encoding::collection_start(state.number), encoding::collection_start(state.number + 1));
-        // The drop is done; this only gives space back sooner than compaction would.
-        let _ = inner.rocks.reclaim_versions(&start, &end);
+        // Now the background work may take its rows away.
         collections.by_name.remove(name);
         inner.signal.wake();
         Ok(true)
@@ -358,7 +357,7 @@ impl Store {
     /// [`Error::OutcomeUnknown`] when the sync fails; the store then takes no more writes.
     pub fn sync(&self) -> Result<()> {
         self.inner.health.check()?;
-        self.inner.sync_log().map_err(|error| self.inner.health.after_failed_write(error)())
+        self.inner.sync_log()
     }
 }
 
@@ -428,9 +427,22 @@ impl Core {
         self.collections.lock().by_name.values().cloned().collect()
     }
 
+    /// Writes rows that nobody waits for to be on disk.
+    pub(crate) fn write_rows(&self, rows: Rows) -> Result<()> {
+        self.rocks.write(&rows).map_err(|error| self.health.after_failed_write(error)())
+    }
+
+    /// Writes metadata, which is on disk on return under either durability. Nobody may act on it before: what reads it
+    /// are copies in memory, which its writer changes afterwards.
+    pub(crate) fn write_durably(&self, rows: Rows) -> Result<()> {
+        self.write_rows(rows)?;
+        self.sync_log()
+    }
+
     /// Syncs the log, and notes what is on disk by that.
     fn sync_log(&self) -> Result<()> {
-        self.durable.sync(&self.rocks, self.visible())
+        let synced = self.durable.sync(&self.rocks, self.visible());
+        synced.map_err(|error| self.health.after_failed_sync(error)())
     }
 
     /// The end of the batch that `seq` is in. What is named by a sequence is never half a batch.

@@ -4,6 +4,7 @@
 use std::hash::BuildHasher;
 
 use crossbeam_utils::CachePadded;
+use smallvec::SmallVec;
 
 use crate::sync::{Mutex, MutexGuard, RandomState};
 
@@ -19,7 +20,7 @@ pub(crate) struct Stripes {
 }
 
 /// The stripes of one write, released when dropped.
-pub(crate) type Guards<'a> = Vec<MutexGuard<'a, ()>>;
+pub(crate) type Guards<'a> = SmallVec<[MutexGuard<'a, ()>; 2]>;
 
 impl Stripes {
     pub(crate) fn new() -> Stripes {
@@ -32,7 +33,7 @@ impl Stripes {
     /// Takes the stripes of all `keys`, each once, in ascending order. Every writer takes them in that order, so no
     /// two can wait for each other.
     pub(crate) fn lock<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Guards<'_> {
-        let mut indexes: Vec<usize> = keys.map(|key| self.index(key)).collect();
+        let mut indexes: SmallVec<[usize; 2]> = keys.map(|key| self.index(key)).collect();
         indexes.sort_unstable();
         indexes.dedup();
         indexes.into_iter().map(|index| self.locks[index].lock()).collect()

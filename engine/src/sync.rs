@@ -3,7 +3,7 @@
 //! themselves which thread goes on at each of them.
 
 pub(crate) use std::sync::atomic;
-pub(crate) use std::{hint, thread, thread_local};
+pub(crate) use std::{thread, thread_local};
 
 /// Hashes of ids, seeded at random for each table. A write takes several; the standard library's would be a tenth of it.
 pub(crate) use foldhash::fast::RandomState;

@@ -26,8 +26,10 @@
 //! past finds who asks for a time since then, and the horizon must not be above it. It goes when another row of the
 //! walk's collections has come of age.
 //!
-//! What a dropped collection left in the feed is swept away by a walk of its own. Nobody holds that back: a collection
-//! is gone for everybody at once.
+//! What a dropped collection left is swept away by a walk of its own: its versions at once, then its rows in the feed.
+//! Nobody holds that back: a collection is gone for everybody at once. But it begins only when the drop is on disk and
+//! every handle knows of it. Before, a power cut could bring back a collection whose files are gone already, and readers
+//! would find it empty without being told why.
 //!
 //! # Why readers never see the gap
 //!
@@ -216,7 +218,7 @@ impl Core {
         if let Some((age_ms, position)) = changed {
             self.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(position));
         }
-        self.rocks.write(rows, true).map_err(|error| self.health.after_failed_write(error)())?;
+        self.write_durably(rows)?;
         collection.set_retention(retention);
         self.signal.wake();
         Ok(())
@@ -253,12 +255,17 @@ pub(crate) fn step(core: &Core, walks: &mut Walks, now_ms: u64) -> Result<Step> 
 /// One step of the walk that takes away what dropped collections left in the feed.
 fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
     let dropped = core.rocks.meta_rows(encoding::DROPPED_PREFIX)?;
-    let numbers = dropped.iter().map(|(key, _)| encoding::dropped_of_key(key)).collect::<Result<BTreeSet<_>>>()?;
+    let mut numbers = dropped.iter().map(|(key, _)| encoding::dropped_of_key(key)).collect::<Result<BTreeSet<_>>>()?;
+    // A drop that is in the log and not on disk yet, or never will be: until it is, its collection is live.
+    for state in core.live_collections() {
+        numbers.remove(&state.number);
+    }
     let mut step = Step::default();
     if numbers.is_empty() {
         return Ok(step);
     }
     if numbers != sweep.numbers {
+        sweep_versions(core, numbers.difference(&sweep.numbers))?;
         *sweep = Sweep { numbers, position: 0 };
     }
     let last = core.visible().get();
@@ -271,7 +278,7 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
                 swept = swept.max(finish_sweep(core, &mut rows, *number)?);
             }
             core.rocks.put_meta(&mut rows, encoding::SWEPT_KEY, &swept.to_le_bytes());
-            write(core, rows)?;
+            core.write_rows(rows)?;
             *sweep = Sweep::default();
             return Ok(step);
         };
@@ -280,7 +287,7 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
             if seq == last {
                 // Its place is needed until there is another commit.
                 step.at_end = true;
-                write(core, rows)?;
+                core.write_rows(rows)?;
                 return Ok(step);
             }
             core.rocks.delete_feed(&mut rows, &encoding::feed_key(seq));
@@ -292,9 +299,22 @@ fn sweep(core: &Core, sweep: &mut Sweep) -> Result<Step> {
         sweep.position = seq;
         cursor.advance();
     }
-    write(core, rows)?;
+    core.write_rows(rows)?;
     step.more = true;
     Ok(step)
+}
+
+/// Takes away the versions of dropped collections.
+fn sweep_versions<'a>(core: &Core, numbers: impl Iterator<Item = &'a CollectionNumber> + Clone) -> Result<()> {
+    let keys = numbers.map(|&number| (encoding::collection_start(number), encoding::collection_start(number + 1)));
+    let mut rows = Rows::default();
+    keys.clone().for_each(|(start, end)| core.rocks.delete_versions(&mut rows, &start, &end));
+    core.write_rows(rows)?;
+    for (start, end) in keys {
+        // They are gone; this only gives space back sooner than compaction would.
+        let _ = core.rocks.reclaim_versions(&start, &end);
+    }
+    Ok(())
 }
 
 /// Takes away what is left of a dropped collection besides versions and feed rows. Returns its horizon, below which
@@ -353,7 +373,7 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
         core.rocks.delete_version(&mut rows, key);
         core.rocks.delete_feed(&mut rows, &encoding::feed_key(*seq));
         if index % BATCH_DELETIONS == BATCH_DELETIONS - 1 {
-            write(core, std::mem::take(&mut rows))?;
+            core.write_rows(std::mem::take(&mut rows))?;
         }
     }
     let mut after = Walk { position: plan.end, ..walk.clone() };
@@ -367,15 +387,11 @@ fn step_of(core: &Core, walk: &mut Walk, group: &Group, age_ms: u64, now_ms: u64
     // A walk that only moves on is stored now and then: what it repeats after a crash finds nothing to do.
     if step.dropped > 0 || store.done >= after.stored + STEP_ROWS as u64 {
         core.rocks.put_meta(&mut rows, &encoding::trim_key(age_ms), &encoding::trim_value(store));
-        write(core, rows)?;
+        core.write_rows(rows)?;
         after.stored = store.done;
     }
     *walk = after;
     Ok(Some(step))
-}
-
-fn write(core: &Core, rows: Rows) -> Result<()> {
-    core.rocks.write(rows, false).map_err(|error| core.health.after_failed_write(error)())
 }
 
 /// Reads the feed from the walk's position on, and plans for each row that is old enough.
@@ -556,13 +572,14 @@ fn seek(cursor: &mut Cursor<'_>, prefix: &[u8], seq: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::{Options, Precondition, Store};
 
     fn feed_rows(store: &Store) -> Vec<u64> {
         let mut cursor = store.inner().rocks.feed(1, u64::MAX);
         let mut seqs = Vec::new();
         while let Some((key, value)) = cursor.row().expect("row") {
-            seqs.push(crate::encoding::feed_position(key, value).expect("position").seq);
+            seqs.push(encoding::feed_position(key, value).expect("position").seq);
             cursor.advance();
         }
         seqs
@@ -582,6 +599,26 @@ mod tests {
         stays.put("b", "x", Precondition::Any).expect("put");
         store.run_maintenance().expect("maintenance");
         assert_eq!(feed_rows(&store), [2, 5]);
-        assert!(store.inner().rocks.meta_rows(crate::encoding::DROPPED_PREFIX).expect("read").is_empty());
+        assert!(store.inner().rocks.meta_rows(encoding::DROPPED_PREFIX).expect("read").is_empty());
+    }
+
+    /// A drop is in the log before it is on disk. A power cut now takes it back, and a sync that fails leaves it unknown.
+    #[test]
+    fn nothing_is_swept_away_of_a_collection_whose_drop_is_not_durable() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Options::default().background_maintenance(false).open(dir.path().join("store")).expect("open");
+        let docs = store.collection("docs").expect("new");
+        docs.put("a", "x", Precondition::Any).expect("put");
+        let core = store.inner();
+        let mut rows = Rows::default();
+        core.rocks.put_meta(&mut rows, &encoding::dropped_key(docs.state().number), b"");
+        core.write_rows(rows).expect("as a drop leaves it in the log");
+        store.run_maintenance().expect("maintenance");
+        let prefix = encoding::document_prefix(docs.state().number, b"a");
+        assert!(core.rocks.newest(&prefix, 1, |_, _, _| ()).expect("read").is_some());
+        assert_eq!(feed_rows(&store), [1]);
+        store.drop_collection("docs").expect("drop");
+        store.run_maintenance().expect("maintenance");
+        assert!(core.rocks.versions_from_start().row().expect("read").is_none(), "swept away when it is");
     }
 }

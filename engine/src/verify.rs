@@ -78,6 +78,7 @@ impl Store {
             state: VerifyProgress { rows: 0, rows_estimate },
             report: VerifyReport { compared: true, ..VerifyReport::default() },
             collections: BTreeMap::new(),
+            dropped: BTreeSet::new(),
             next_collection: 1,
             unknown: BTreeSet::new(),
             epochs: Vec::new(),
@@ -95,6 +96,8 @@ pub(crate) struct Verifier<'a, P> {
     state: VerifyProgress,
     report: VerifyReport,
     pub(crate) collections: BTreeMap<CollectionNumber, String>,
+    /// Collections of which something is left that is to be swept away.
+    dropped: BTreeSet<CollectionNumber>,
     next_collection: CollectionNumber,
     /// Collections that there is no record of, each reported once.
     unknown: BTreeSet<CollectionNumber>,
@@ -238,6 +241,8 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
                     verifier.horizons.insert(number, horizon.complete);
                     verifier.feed_horizon = verifier.feed_horizon.max(horizon.complete);
                 })
+            } else if key.starts_with(encoding::DROPPED_PREFIX) {
+                encoding::dropped_of_key(key).map(|number| verifier.dropped.extend([number]))
             } else if key == encoding::SWEPT_KEY {
                 encoding::swept(value).map(|swept| verifier.feed_horizon = verifier.feed_horizon.max(swept))
             } else {
@@ -384,14 +389,17 @@ impl<P: FnMut(VerifyProgress)> Verifier<'_, P> {
         Ok(whole)
     }
 
-    /// Reads one version row by itself; `None` when it makes no sense, or its collection is unknown.
+    /// Reads one version row by itself; `None` when it makes no sense, its collection is unknown, or it is to be swept away.
     fn version_row(&mut self, key: &[u8], value: &[u8]) -> Option<(u64, VersionHeader, Commit)> {
-        self.report.versions += 1;
-        self.report.version_bytes += (key.len() + value.len()) as u64;
         let parsed = encoding::split_version_key(key).and_then(|(prefix, seq)| {
             let collection = encoding::collection_of_prefix(prefix).unwrap_or_default();
             Ok((collection, encoding::id_of_prefix(prefix)?, seq))
         });
+        if matches!(&parsed, Ok((collection, ..)) if self.dropped.contains(collection)) {
+            return None;
+        }
+        self.report.versions += 1;
+        self.report.version_bytes += (key.len() + value.len()) as u64;
         let (collection, id, seq) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {

@@ -9,10 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, hint, thread};
-
-/// So often a writer looks for its answer before it lets others have the processor.
-const LOOKS_PER_YIELD: u32 = 32;
+use crate::sync::{Condvar, Mutex, thread};
 
 /// How a writer waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,17 +98,19 @@ impl Waiter {
         }
     }
 
+    /// Only a hint, which saves taking the lock: the turn itself is in the slot.
     pub(crate) fn is_called(&self) -> bool {
         self.is_called.load(Ordering::Acquire)
     }
 
-    /// `looks`: how often to look for the turn before sleeping.
+    /// `looks`: how often to look for the turn before sleeping. Others may work meanwhile: whoever is to bring the turn
+    /// needs a processor, too.
     pub(crate) fn wait(&self, looks: u32) -> Turn {
-        for look in 0..looks {
+        for _ in 0..looks {
             if self.is_called() {
                 break;
             }
-            if look % LOOKS_PER_YIELD == LOOKS_PER_YIELD - 1 { thread::yield_now() } else { hint::spin_loop() }
+            thread::yield_now();
         }
         let mut slot = self.slot.lock();
         self.is_called.store(false, Ordering::Relaxed);
@@ -155,5 +154,19 @@ impl Answer {
                 return result;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever calls to land has chosen a writer while its group waited for that, and another may land it before the call.
+    #[test]
+    fn a_call_to_land_that_comes_late_leaves_the_answer() {
+        let waiter = Waiter::new(Wait::Blocking);
+        waiter.call(Turn::Done(Ok(()), Vec::new()));
+        waiter.call(Turn::Land);
+        assert!(matches!(waiter.wait(0), Turn::Done(Ok(()), _)));
     }
 }

@@ -37,6 +37,15 @@ enum Start {
 }
 
 pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_>) -> Result<Reply, ApiError> {
+    read_within(service, container, headers, PAGE_TIME_MAX)
+}
+
+fn read_within(
+    service: &Service,
+    container: &Container,
+    headers: Headers<'_>,
+    page_time: Duration,
+) -> Result<Reply, ApiError> {
     let mode = mode(headers)?;
     headers.check_session(service.store.last_commit())?;
     let range = feed::range(container, &headers.scope(container)?)?;
@@ -55,7 +64,7 @@ pub(crate) fn read(service: &Service, container: &Container, headers: Headers<'_
         .ids(range)
         .page_entries(page.items_max())
         .page_bytes(PAGE_BYTES_MAX)
-        .page_time(PAGE_TIME_MAX);
+        .page_time(page_time);
     let told = changes.read().map_err(|error| refusal(error, container))?;
     let wrapped = headers.text(WIRE_FORMAT)?.is_some();
     for entry in &told.entries {
@@ -186,6 +195,7 @@ fn envelope(current: &[u8], previous: Option<&[u8]>, metadata: &Value) -> Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::tests::Fixture;
     use http::{HeaderMap, HeaderValue};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -224,6 +234,38 @@ mod tests {
         assert_eq!(mode(&[full, ("if-modified-since", "Thu, 01 Jan 1970 00:01:00 GMT")]), None);
         assert_eq!(mode(&[("a-im", "incremental feed")]), Some(FeedMode::Latest));
         assert_eq!(mode(&[("a-im", "feed")]), None);
+    }
+
+    /// A page that was given no time has perhaps found nothing for its reader, and knows of more: that is an empty page
+    /// and a position further on, and not the 304 that tells an SDK to stop.
+    #[test]
+    fn a_page_without_entries_that_is_not_the_end_is_no_304() {
+        let fixture = Fixture::new();
+        fixture.make("c", &json!({}));
+        for number in 0..300 {
+            fixture.write("c", &json!({"id": number.to_string(), "pk": "q"}), false);
+        }
+        fixture.write("c", &json!({"id": "a", "pk": "p"}), false);
+        let container = fixture.container("c");
+        let mut headers = headers(&[("a-im", "Incremental Feed"), ("x-ms-documentdb-partitionkey", "[\"p\"]")]);
+        let (mut empty, mut ids) = (0, Vec::new());
+        loop {
+            let page = read_within(&fixture.service, &container, Headers(&headers), Duration::ZERO).unwrap();
+            let position = page.headers.get("etag").unwrap().clone();
+            let before = headers.insert("if-none-match", position.clone());
+            if page.status == StatusCode::NOT_MODIFIED {
+                break;
+            }
+            assert_eq!(page.status, StatusCode::OK);
+            assert_ne!(before, Some(position), "the reader gets on");
+            let body: Value = serde_json::from_slice(&page.body).unwrap();
+            let found = body["Documents"].as_array().unwrap();
+            assert_eq!(body["_count"], found.len());
+            empty += u32::from(found.is_empty());
+            ids.extend(found.iter().map(|item| item["id"].clone()));
+        }
+        assert!(empty > 0, "no page was without entries");
+        assert_eq!(ids, [json!("a")]);
     }
 
     #[test]

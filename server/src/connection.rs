@@ -1,11 +1,13 @@
-//! What is known about one connection's use: when its last request ended, and when a head began to arrive.
+//! What is known about one connection's use: when its last request ended, when a head began to arrive, and which request
+//! is to be refused for its framing.
 //!
-//! Owns the two clocks that hyper does not have: silence, and a head that comes drop by drop. It looks at no byte.
+//! Owns the two clocks that hyper does not have: silence, and a head that comes drop by drop. It understands no byte:
+//! `framing.rs` does.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
+
+use crate::framing::{Fault, Framing, Refused};
 
 /// No head is arriving.
 const NONE: u64 = u64::MAX;
@@ -29,6 +33,8 @@ pub(crate) struct Activity {
     /// Milliseconds after `opened` at which bytes arrived with no request under way, or [`NONE`].
     head_since: AtomicU64,
     requests: AtomicUsize,
+    /// Which request is refused, known before hyper has read its head.
+    refused: OnceLock<Refused>,
     cut: AtomicBool,
     cutting: Notify,
 }
@@ -40,6 +46,8 @@ pub(crate) struct Busy {
     begun: Instant,
     /// Set when it is answered.
     took: Option<Duration>,
+    /// Which request of its connection it is, counted from 1.
+    number: usize,
 }
 
 impl Activity {
@@ -50,6 +58,7 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NONE),
             requests: AtomicUsize::new(0),
+            refused: OnceLock::new(),
             cut: AtomicBool::new(false),
             cutting: Notify::new(),
         }
@@ -66,8 +75,8 @@ impl Activity {
 
     pub(crate) fn begin(activity: &Arc<Activity>) -> Busy {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        activity.requests.fetch_add(1, Ordering::Relaxed);
-        Busy { activity: Arc::clone(activity), begun: Instant::now(), took: None }
+        let number = activity.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        Busy { activity: Arc::clone(activity), number, begun: Instant::now(), took: None }
     }
 
     fn bytes_arrived(&self) {
@@ -99,6 +108,12 @@ impl Busy {
     /// Notes that it is answered, and says how long that took.
     pub(crate) fn answered(&mut self) -> Duration {
         *self.took.insert(self.begun.elapsed())
+    }
+
+    /// What is wrong with the request's framing. Nothing after such a request is one.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let refused = self.activity.refused.get()?;
+        (self.number >= refused.request).then_some(refused.fault)
     }
 
     /// Has the connection reset, with all that is under way on it. Never returns: there is nobody left to answer.
@@ -137,10 +152,12 @@ impl<S: Abrupt> Abrupt for TlsStream<S> {
     }
 }
 
-/// A stream that tells [`Activity`] when bytes arrive, and that is reset when its connection is cut.
+/// A stream that tells [`Activity`] when bytes arrive and what is wrong with them, and that is reset when its connection
+/// is cut.
 #[derive(Debug)]
 pub(crate) struct Watched<S: Abrupt> {
     stream: S,
+    framing: Framing,
     activity: Arc<Activity>,
 }
 
@@ -153,8 +170,8 @@ impl<S: Abrupt> Drop for Watched<S> {
 }
 
 impl<S: Abrupt> Watched<S> {
-    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Watched<S> {
-        Watched { stream, activity }
+    pub(crate) fn new(stream: S, framing: Framing, activity: Arc<Activity>) -> Watched<S> {
+        Watched { stream, framing, activity }
     }
 }
 
@@ -162,8 +179,12 @@ impl<S: AsyncRead + Abrupt + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        if let Some(arrived) = buf.filled().get(before..).filter(|arrived| !arrived.is_empty()) {
             self.activity.bytes_arrived();
+            if let Some(refused) = self.framing.look(arrived) {
+                // It is said once.
+                let _ = self.activity.refused.set(refused);
+            }
         }
         polled
     }

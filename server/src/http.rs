@@ -33,6 +33,7 @@ use crate::chaos::{Dice, Fault};
 use crate::config::{BODY_BYTES_MAX, Config, ServeError};
 use crate::connection::{Abrupt, Activity, Busy, Watched};
 use crate::descriptors;
+use crate::framing::Framing;
 use crate::headers::Headers;
 use crate::metrics::Operation;
 use crate::payload::Payload;
@@ -242,7 +243,7 @@ where
     S: AsyncRead + AsyncWrite + Abrupt + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let io = TokioIo::new(Watched::new(stream, Framing::new(HEAD_BYTES_MAX), Arc::clone(&activity)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -324,6 +325,11 @@ async fn examine(
     operation: &mut Operation,
 ) -> hyper::Response<Full<Payload>> {
     let (parts, mut body) = request.into_parts();
+    if let Some(fault) = busy.fault() {
+        // Read, so that the answer arrives; whether it was a body at all is in doubt, and with it what comes behind.
+        Box::pin(drain(&mut body, shared.config.body_timeout)).await;
+        return respond(shared.service.refuse(&parts, ApiError::bad_request(fault.message())), true);
+    }
     // Who asks is settled before a body is stored: a stranger cannot make the server hold 2 MiB.
     let admitted = catch_unwind(AssertUnwindSafe(|| shared.service.admit(&parts)))
         .unwrap_or_else(|_| Err(ApiError::new(Kind::InternalServerError, "the request could not be examined")));

@@ -36,6 +36,7 @@ mod epk;
 mod explorer;
 mod feed;
 mod figures;
+mod framing;
 #[cfg(test)]
 mod fuzz;
 mod headers;

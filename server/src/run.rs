@@ -34,7 +34,7 @@ use crate::idempotency::{Guard, Notes, Record};
 use crate::operations::{NewBody, Operation, Outcome, Verdict, judge};
 use crate::status::{ApiError, Kind};
 use crate::threads::Threads;
-use crate::unique::{self, Plan};
+use crate::unique::Plan;
 use crate::wire::Version;
 
 /// How often a write of a container with unique keys is planned. Writers take turns, so that only an item's expiry, or the
@@ -328,7 +328,7 @@ fn add<'a>(
     container: &'a Container,
     index: usize,
     operation: Result<Operation, ApiError>,
-    plan: Option<Plan>,
+    mut plan: Option<Plan>,
     progress: &'a RefCell<Progress>,
 ) {
     let at = batch.len();
@@ -345,20 +345,22 @@ fn add<'a>(
     };
     let moved_to = action.moved_to().and_then(Option::take);
     let (own_key, moves) = (key.clone(), moved_to.is_some());
-    let planned = plan.as_ref().map(|plan| (plan.expected, plan.is_taken));
+    let planned = plan.as_ref().map(|plan| plan.expected);
+    let taken = plan.as_mut().and_then(|plan| plan.taken.take());
     step(batch, &container.items, &key, progress, move |document| {
         let mut progress = progress.borrow_mut();
         if progress.skips() {
             return progress.skip(index);
         }
         let current = document.map(Version::of);
-        if planned.is_some_and(|(expected, _)| expected != current.as_ref().map(|version| version.etag)) {
+        if planned.is_some_and(|expected| expected != current.as_ref().map(|version| version.etag)) {
             return progress.outdated();
         }
-        match (judge(action, created, current.as_ref()), current) {
-            (Ok(Verdict::Put(..)), _) if planned.is_some_and(|(_, is_taken)| is_taken) => {
-                progress.refuse(index, Slot::Refused(unique::conflict()))
-            }
+        let verdict = judge(action, created, current.as_ref());
+        if let (Ok(Verdict::Put(..)), Some(taken)) = (&verdict, taken) {
+            return progress.refuse(index, Slot::Refused(taken));
+        }
+        match (verdict, current) {
             (Ok(Verdict::Put(_, body)), _) if moves => {
                 progress.slots[index] = Slot::Moving(body);
                 Ok(Change::Keep)

@@ -165,7 +165,8 @@ impl ApiError {
     }
 
     /// Names the version that is there. One that does not exist yet, made earlier in a refused batch, has no name.
-    fn etag(mut self, etag: Option<Etag>) -> ApiError {
+    /// Names the version that is there. One that does not exist yet is not named.
+    pub(crate) fn etag(mut self, etag: Option<Etag>) -> ApiError {
         self.etag = etag.filter(|etag| *etag != Etag::NEVER);
         self
     }

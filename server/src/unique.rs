@@ -54,8 +54,8 @@ pub(crate) struct UniqueKeys {
 pub(crate) struct Plan {
     /// The version that the operation was planned for; `None` for no item.
     pub(crate) expected: Option<Etag>,
-    /// Whether another item has one of the values.
-    pub(crate) is_taken: bool,
+    /// What the operation is refused with, because another item has one of the values.
+    pub(crate) taken: Option<ApiError>,
     /// Guards to be given up, and to be held from now on.
     pub(crate) release: Vec<Vec<u8>>,
     pub(crate) hold: Vec<Vec<u8>>,
@@ -91,10 +91,15 @@ pub(crate) fn parse(policy: Option<&Value>) -> Result<Vec<Vec<Path>>, ApiError> 
     keys.iter().map(key).collect()
 }
 
-/// The refusal of a value that another item has.
-pub(crate) fn conflict() -> ApiError {
+/// The refusal of a value that another item has, which it names and shows like any conflict. An item of the same batch is
+/// not there to be shown.
+fn conflict(holder: Option<&Version>) -> ApiError {
     let message = "Unique index constraint violation: another item of this partition key has the same unique value.";
-    ApiError::new(Kind::Conflict, message)
+    let conflict = ApiError::new(Kind::Conflict, message).etag(holder.map(|holder| holder.etag));
+    match holder {
+        Some(holder) => conflict.showing(holder),
+        None => conflict,
+    }
 }
 
 impl UniqueKeys {
@@ -216,8 +221,9 @@ impl State<'_> {
         let hold = body.as_ref().map(|body| self.unique.guards_of(&plan.after, &body.bytes)).transpose()?;
         let hold = hold.unwrap_or_default();
         for guard in &hold {
-            if self.owner(guard)?.is_some_and(|owner| owner != plan.before && owner != plan.after) {
-                return Ok((Plan { is_taken: true, ..plan }, true));
+            if let Some(owner) = self.owner(guard)?.filter(|owner| *owner != plan.before && *owner != plan.after) {
+                let taken = conflict(self.item(&owner)?.as_ref());
+                return Ok((Plan { taken: Some(taken), ..plan }, true));
             }
         }
         let mut release = match &current {

@@ -1,16 +1,20 @@
 //! Damage to every kind of file: flipped bits, zeroed pages, cut-off ends and older copies. What is damaged must be
 //! detected, at opening or at the latest when it is read, or do no harm; and nothing may hang. `ETAGDB_DAMAGES` says how
-//! many stores are damaged.
+//! many stores are damaged. One that is served as good data is kept, and its number too (`again`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::again;
 use crate::disk::{Disk, Image, Names, Policy, write_image};
 use crate::model::{Demand, Told, Wrong, check};
-use crate::power::{Recorded, Watch, Work, seed_of_run, threads};
+use crate::power::{Recorded, Watch, Work, keep_state, seed_of_run, threads};
 use crate::random::Random;
 use crate::recorder::{Event, Orders, memory_dir};
+
+/// Of what the victims' writers wrote.
+const SEED: u64 = 11;
 
 /// A store at rest, what was told of it, and how it was some time before.
 struct Victim {
@@ -22,7 +26,7 @@ struct Victim {
 
 /// The same store after it was closed, and after its process died in the middle of its work.
 fn victims() -> Vec<Victim> {
-    let recorded = Recorded::fresh(Work { seed: 11, batches: 350, ..Work::SYNC }, &Orders::default());
+    let recorded = Recorded::fresh(Work { seed: SEED, batches: 350, ..Work::SYNC }, &Orders::default());
     let keep = |events: &[Event]| {
         let mut disk = Disk::new(recorded.root.path(), Names::Strict, &Image::new());
         let mut told = Told::default();
@@ -103,6 +107,67 @@ struct Counts {
     harmless: u64,
 }
 
+/// A store with a damaged file.
+struct Damaged<'a> {
+    victim: &'a Victim,
+    image: Image,
+    kind: &'static str,
+    what: String,
+}
+
+/// What became of a damage.
+enum Found {
+    Harmless,
+    Refused,
+    WhenRead,
+}
+
+impl Damaged<'_> {
+    /// Damages one of the victims as the seed says; `None` when that does nothing to it.
+    fn new(victims: &[Victim], seed: u64) -> Option<Damaged<'_>> {
+        let mut random = Random::new(0xda3a_6e00 ^ seed);
+        let victim = &victims[random.below(victims.len() as u64) as usize];
+        // Every kind as often as the others, however many files there are of it.
+        let kinds = ["log", "sst", "MANIFEST", "CURRENT", "DURABLE", "FORMAT", "other", "log", "MANIFEST"];
+        let wanted = kinds[random.below(kinds.len() as u64) as usize];
+        let of_kind = |(path, contents): &(&PathBuf, &Option<Vec<u8>>)| contents.is_some() && kind(path) == wanted;
+        let files: Vec<PathBuf> = victim.image.iter().filter(of_kind).map(|(path, _)| path.clone()).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let path = &files[random.below(files.len() as u64) as usize];
+        let mut image = victim.image.clone();
+        let what = damage(&mut image, path, &victim.before, &mut random)?;
+        Some(Damaged { victim, image, kind: wanted, what: format!("{}, {}: {what}", victim.name, path.display()) })
+    }
+
+    /// Opens it and reads all of it; what is served as good data and is not, if anything.
+    fn open(&self) -> Result<Found, String> {
+        let dir = memory_dir();
+        write_image(&self.image, dir.path());
+        match check(&dir.path().join("store"), SEED, &self.victim.told, Demand::Everything, true) {
+            Ok(_) => Ok(Found::Harmless),
+            Err(Wrong::Unopenable(_)) => Ok(Found::Refused),
+            // The engine says itself that it cannot be read, or that a write failed.
+            Err(Wrong::Untrue(said)) if said.contains("cannot be read: stored data is damaged") => Ok(Found::WhenRead),
+            Err(Wrong::Untrue(said)) if said.starts_with("cannot be read: ") || said.starts_with("verify: ") => {
+                Ok(Found::WhenRead)
+            }
+            Err(other) => {
+                let kept = keep_state(&self.image, SEED, &self.victim.told, Demand::Everything, true);
+                Err(format!("{other:?}, {}, judged again with ETAGDB_KEPT_CUT={}", self.what, kept.display()))
+            }
+        }
+    }
+}
+
+/// The damage with this seed, to stores that were made anew.
+pub(crate) fn again(case: &str) -> Result<(), String> {
+    let seed = u64::from_str_radix(case.trim_start_matches("0x"), 16).expect("a seed");
+    let victims = victims();
+    Damaged::new(&victims, seed).map_or(Ok(()), |damaged| damaged.open().map(drop))
+}
+
 #[test]
 fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
     let began = Instant::now();
@@ -115,36 +180,14 @@ fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
         let mut table: BTreeMap<&'static str, Counts> = BTreeMap::new();
         let mut wrong = Vec::new();
         for number in (thread as u64..total).step_by(threads) {
-            let mut random = Random::new(0xda3a_6e00 ^ number ^ (seed_of_run() << 32));
-            let victim = &victims[number as usize % victims.len()];
-            // Every kind as often as the others, however many files there are of it.
-            let kinds = ["log", "sst", "MANIFEST", "CURRENT", "DURABLE", "FORMAT", "other", "log", "MANIFEST"];
-            let wanted = kinds[random.below(kinds.len() as u64) as usize];
-            let of_kind = |(path, contents): &(&PathBuf, &Option<Vec<u8>>)| contents.is_some() && kind(path) == wanted;
-            let files: Vec<PathBuf> = victim.image.iter().filter(of_kind).map(|(path, _)| path.clone()).collect();
-            if files.is_empty() {
-                continue;
-            }
-            let path = &files[random.below(files.len() as u64) as usize];
-            let mut image = victim.image.clone();
-            let Some(what) = damage(&mut image, path, &victim.before, &mut random) else { continue };
-            let place = || format!("number {number}, {}, {}: {what}", victim.name, path.display());
-            let dir = memory_dir();
-            write_image(&image, dir.path());
-            let store = dir.path().join("store");
-            let found = watch.time(thread, place, || check(&store, 11, &victim.told, Demand::Everything, true));
-            let counts = table.entry(wanted).or_default();
-            match found {
-                Ok(_) => counts.harmless += 1,
-                Err(Wrong::Unopenable(_)) => counts.refused += 1,
-                // The engine says itself that it cannot be read, or that a write failed.
-                Err(Wrong::Untrue(said)) if said.contains("cannot be read: stored data is damaged") => {
-                    counts.detected += 1;
-                }
-                Err(Wrong::Untrue(said)) if said.starts_with("cannot be read: ") || said.starts_with("verify: ") => {
-                    counts.detected += 1;
-                }
-                Err(other) => wrong.push((place(), other)),
+            let seed = number ^ (seed_of_run() << 32);
+            let Some(damaged) = Damaged::new(&victims, seed) else { continue };
+            let counts = table.entry(damaged.kind).or_default();
+            match watch.time(thread, || damaged.what.clone(), || damaged.open()) {
+                Ok(Found::Harmless) => counts.harmless += 1,
+                Ok(Found::Refused) => counts.refused += 1,
+                Ok(Found::WhenRead) => counts.detected += 1,
+                Err(what) => wrong.push((format!("damage {seed:#x}"), what)),
             }
         }
         (table, wrong)
@@ -164,9 +207,7 @@ fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
         println!("{kind:9} {refused:5} refused at opening, {detected:5} detected when read, {harmless:5} harmless");
     }
     println!("damage: {} undetected, {:.1?}", wrong.len(), began.elapsed());
-    for (place, wrong) in wrong.iter().take(10) {
-        println!("{place}: {wrong:?}");
-    }
+    wrong.iter().take(10).for_each(|(case, what)| again::keep(case, what));
     assert!(wrong.is_empty(), "{} damages were served as good data", wrong.len());
 }
 
@@ -194,7 +235,7 @@ fn a_record_of_another_type_does_not_make_opening_go_round_for_ever() {
             let found = watch.time(
                 thread,
                 || name.clone(),
-                || check(&dir.path().join("store"), 11, &victim.told, Demand::Everything, false),
+                || check(&dir.path().join("store"), SEED, &victim.told, Demand::Everything, false),
             );
             refused.push((name, second, found));
         }
@@ -228,7 +269,7 @@ fn an_older_copy_of_any_one_file_is_detected_or_harmless() {
                 write_image(&image, dir.path());
                 let place = || format!("{}: {}", victim.name, path.display());
                 let store = dir.path().join("store");
-                let found = watch.time(thread, place, || check(&store, 11, &victim.told, Demand::Everything, true));
+                let found = watch.time(thread, place, || check(&store, SEED, &victim.told, Demand::Everything, true));
                 if let Err(Wrong::Lost(what)) = found {
                     panic!("{}: served as good data, {what}", place());
                 }
@@ -251,7 +292,7 @@ fn an_older_database_put_back_is_refused() {
         image.extend(older.map(|(path, contents)| (path.clone(), contents.clone())));
         let dir = memory_dir();
         write_image(&image, dir.path());
-        match check(&dir.path().join("store"), 11, &victim.told, Demand::Everything, false) {
+        match check(&dir.path().join("store"), SEED, &victim.told, Demand::Everything, false) {
             Err(Wrong::Unopenable(said)) => assert!(said.starts_with("stored data is damaged: "), "{said}"),
             other => panic!("{}: {other:?}", victim.name),
         }

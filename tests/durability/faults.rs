@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::again;
 use crate::disk::Image;
 use crate::model::{Demand, Told, Wrong, check};
 use crate::power::{Recorded, Watch, Work, cut_power, threads};
@@ -25,8 +26,8 @@ const FULL: u64 = 2;
 const WORK: Work = Work { seed: 21, writers: 2, batches: 40, durability: "faulty", lives: 2, checkpoints: false };
 
 /// What the child said, and how it ended.
-fn run(root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
-    let arguments = WORK.arguments(root);
+fn run(work: Work, root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
+    let arguments = work.arguments(root);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (output, calls) = run_with(root, orders, &arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -38,14 +39,19 @@ fn run(root: &Path, orders: &Orders) -> Result<(Told, u64), String> {
     Ok((told, calls))
 }
 
-/// Runs a child in which the calls from number `first` on fail, and says what is wrong with what it did and left.
 fn fail(kind: &'static str, first: u64, count: u64, errno: i32) -> Result<(), String> {
+    fail_in(WORK, kind, first, count, errno).map(drop)
+}
+
+/// Runs a child in which the calls from number `first` on fail. Returns what it said, or what is wrong with what it did and
+/// left.
+fn fail_in(work: Work, kind: &'static str, first: u64, count: u64, errno: i32) -> Result<Told, String> {
     let dir = memory_dir();
     let root = dir.path().join("root");
     std::fs::create_dir(&root).expect("create");
     // Removed by the child between its lives, which ends the fault.
     std::fs::write(root.join("heal"), "").expect("write");
-    let (told, _) = run(&root, &Orders { fault: Some((kind, first, count, errno)), ..Orders::default() })?;
+    let (told, _) = run(work, &root, &Orders { fault: Some((kind, first, count, errno)), ..Orders::default() })?;
     if let Some(failure) = told.failures.iter().find(|failure| failure.starts_with("failed read")) {
         return Err(format!("reads do not go on: {failure}"));
     }
@@ -54,16 +60,28 @@ fn fail(kind: &'static str, first: u64, count: u64, errno: i32) -> Result<(), St
     }
     if !told.failures.iter().any(|failure| failure.starts_with("failed ")) {
         // The call failed where it does not matter, or was not reached.
-        if told.batches.values().any(|&last| last < 2 * WORK.batches) {
+        if told.batches.values().any(|&last| last < 2 * work.batches) {
             return Err("writers stopped without an error".into());
         }
     }
-    match check(&root.join("store"), WORK.seed, &told.after_failures(), Demand::Everything, true) {
-        Ok(_) => Ok(()),
+    match check(&root.join("store"), work.seed, &told.clone().after_failures(), Demand::Everything, true) {
+        Ok(_) => Ok(told),
         Err(Wrong::Lost(what)) => Err(format!("lost: {what}")),
         Err(Wrong::Untrue(what)) => Err(format!("untrue: {what}")),
         Err(Wrong::Unopenable(what)) => Err(format!("unopenable: {what}")),
     }
+}
+
+/// One life, whose calls fail as a case says: kind, number of the first, how many, and the error's number.
+pub(crate) fn again(case: &str) -> Result<(), String> {
+    const KINDS: [&str; 5] = ["write", "sync", "open", "name", "logsync"];
+    let mut words = case.split(':');
+    let mut word = || words.next().unwrap_or_else(|| panic!("{case:?} is no fault"));
+    let kind = word();
+    let kind = KINDS.into_iter().find(|known| *known == kind).expect("a kind of call");
+    let mut number = || word().parse::<u64>().expect("a number");
+    let (first, count, errno) = (number(), number(), number() as i32);
+    if kind == "logsync" { fail_to_sync(first, count, errno).map(drop) } else { fail(kind, first, count, errno) }
 }
 
 #[test]
@@ -72,13 +90,14 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     // How many calls of each kind such a life makes.
     let mut faults = Vec::new();
     for (kind, errors) in
-        [("write", &[EIO, ENOSPC][..]), ("sync", &[EIO]), ("open", &[EIO, EMFILE, ENOSPC]), ("name", &[EIO])]
+        [("write", &[EIO, ENOSPC][..]), ("sync", &[EIO, ENOSPC]), ("open", &[EIO, EMFILE, ENOSPC]), ("name", &[EIO])]
     {
         let dir = memory_dir();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).expect("create");
         let (told, calls) =
-            run(&root, &Orders { fault: Some((kind, u64::MAX >> 2, 1, EIO)), ..Orders::default() }).expect("a life");
+            run(WORK, &root, &Orders { fault: Some((kind, u64::MAX >> 2, 1, EIO)), ..Orders::default() })
+                .expect("a life");
         assert!(told.failures.is_empty(), "{:?}", told.failures);
         assert!(calls > 5, "{calls} calls of kind {kind}");
         // The first life, and the first steps of the second; `make powercut` tries each call, others some of them.
@@ -97,7 +116,7 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let results = watch.run(|thread| {
         let mut wrong = Vec::new();
         for &(kind, first, count, errno) in faults.iter().skip(thread).step_by(threads) {
-            let place = || format!("{kind} {first}, {} times, error {errno}", if count == 1 { "1" } else { "all" });
+            let place = || format!("fault {kind}:{first}:{count}:{errno}");
             if let Err(what) = watch.time(thread, place, || fail(kind, first, count, errno)) {
                 wrong.push((place(), what));
             }
@@ -108,10 +127,48 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
     faults.iter().for_each(|(kind, ..)| *by_kind.entry(kind).or_default() += 1);
     println!("faults: {} lives {by_kind:?}, {} wrong, {:.1?}", faults.len(), wrong.len(), began.elapsed());
-    for (place, what) in wrong.iter().take(20) {
-        println!("{place}: {what}");
-    }
+    wrong.iter().take(20).for_each(|(case, what)| again::keep(case, what));
     assert!(wrong.is_empty());
+}
+
+/// A sync that fails for want of space, of a collection that is made or dropped, a cursor, a setting, was taken for a full
+/// disk: the caller was told that nothing was written, and later writes were built on what may be lost.
+#[test]
+fn a_failed_sync_of_metadata_is_not_taken_for_a_full_disk() {
+    let threads = threads();
+    let watch = Watch::new(threads, Duration::from_secs(60));
+    let syncs: Vec<u64> = (1..=30).collect();
+    let told_of = watch.run(|thread| {
+        let mut told_of = 0;
+        for &first in syncs.iter().skip(thread).step_by(threads) {
+            let place = || format!("fault logsync:{first}:1:{ENOSPC}");
+            let found = watch.time(thread, place, || fail_to_sync(first, 1, ENOSPC));
+            told_of += u64::from(found.unwrap_or_else(|wrong| {
+                again::keep(&place(), &wrong);
+                panic!("{}: {wrong}", place());
+            }));
+        }
+        told_of
+    });
+    // One sync for each batch and each write of metadata; the first ones are those of an opening.
+    assert!(told_of.iter().sum::<u64>() >= 20, "{told_of:?}");
+}
+
+/// Runs a child that writes metadata of all kinds, and in which syncs of its log fail. Whether a writer was told.
+fn fail_to_sync(first: u64, count: u64, errno: i32) -> Result<bool, String> {
+    let work = Work { writers: 1, batches: 14, durability: "metadata", ..WORK };
+    let told = fail_in(work, "logsync", first, count, errno)?;
+    // A store that could not be made at all was not.
+    let in_life = || told.failures.iter().filter(|failure| !failure.starts_with("failed life 0"));
+    let said = |what: &str| in_life().any(|failure| failure.contains(what));
+    if said("disk is full") || said("disk full since") {
+        return Err(format!("a failed sync was taken for a full disk: {:?}", told.failures));
+    }
+    let was_told = said("failed writer");
+    if was_told && !(said("may or may not be there") && said("health: read-only")) {
+        return Err(format!("a failed sync did not end writing: {:?}", told.failures));
+    }
+    Ok(was_told)
 }
 
 /// Every write fails for a while, in the middle of a life. The store says so, goes on reading, and goes on writing by

@@ -3,10 +3,13 @@
 
 #[path = "../protocol/binary.rs"]
 mod binary;
+
+mod again;
 mod checkpoints;
 mod damage;
 mod disk;
 mod faults;
+mod held;
 mod histories;
 mod model;
 mod power;

@@ -22,6 +22,8 @@ pub(crate) struct Told {
     etags: HashSet<String>,
     pub(crate) made: BTreeSet<String>,
     dropped: BTreeSet<String>,
+    /// How many documents are in a collection that nobody changes any more, as long as it is there.
+    filled: BTreeMap<String, u64>,
     /// Everything up to this commit was synced.
     synced: u64,
     /// Up to this commit somebody was shown what was written.
@@ -65,6 +67,9 @@ impl Told {
             }
             ["dropped", "extra", generation] => {
                 self.dropped.insert(format!("extra {generation}"));
+            }
+            ["filled", "extra", generation, count] => {
+                self.filled.insert(format!("extra {generation}"), number(count));
             }
             ["saw", seq] => self.seen = self.seen.max(number(seq)),
             ["synced", seq] => self.synced = self.synced.max(number(seq)),
@@ -162,11 +167,18 @@ pub(crate) fn check(dir: &Path, seed: u64, told: &Told, demand: Demand, thorough
 /// As [`check`], of a store that is open. What it writes to it is deleted again.
 pub(crate) fn check_open(store: &Store, seed: u64, told: &Told, demand: Demand, thorough: bool) -> Result<u64, Wrong> {
     let newest = store.last_commit().get();
+    let read = |error: Error| Wrong::Untrue(format!("cannot be read: {error}"));
+    for (name, &filled) in &told.filled {
+        let Some(collection) = store.existing_collection(name) else { continue };
+        let found = collection.size().map_err(read)?.documents;
+        if found != filled {
+            return Err(Wrong::Lost(format!("collection {name:?} is back with {found} of {filled} documents")));
+        }
+    }
     let Some(docs) = store.existing_collection(DOCS) else {
         let lost = demand != Demand::Prefix && !told.batches.is_empty() || told.synced > 0;
         return if lost { Err(Wrong::Lost("the collection is gone".into())) } else { Ok(newest) };
     };
-    let read = |error: Error| Wrong::Untrue(format!("cannot be read: {error}"));
     if demand == Demand::Newest {
         check_newest(&docs, seed, told)?;
         return check_rest(store, &docs, told, demand, thorough, newest);

@@ -1,8 +1,10 @@
 //! Power cuts: a child's file operations are recorded once; then, for thousands of moments of the record, a state that
 //! a power cut may leave (see `disk`) is laid down and the store in it compared with what the child had been told by
 //! then. `ETAGDB_POWER_CUTS` says how many (`make powercut` makes it many), and `ETAGDB_SEED` chooses other moments. A
-//! failing state is kept with all that was told, and its path said: `ETAGDB_KEPT_CUT` names it to judge it again.
+//! failing state is kept with all that was told, and its path said: `ETAGDB_KEPT_CUT` names it to judge it again. Its
+//! seed is kept too (`again`).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use etagdb::{Error, Options};
 
+use crate::again;
 use crate::disk::{Disk, Image, Names, POLICIES, Policy, read_image, write_image};
 use crate::model::{Demand, Told, Wrong, check};
 use crate::random::Random;
@@ -21,7 +24,11 @@ pub(crate) struct Recorded {
     base: Image,
     told: Told,
     pub(crate) events: Vec<Event>,
+    /// After how many events the power may be cut.
+    moments: Vec<usize>,
     seed: u64,
+    /// How it is recorded again: see [`Recorded::again`].
+    name: String,
 }
 
 /// What the child is to do.
@@ -38,6 +45,26 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) const SYNC: Work =
         Work { seed: 1, writers: 4, batches: 500, durability: "sync", lives: 2, checkpoints: false };
+
+    /// All of it in one word, for [`Work::named`].
+    fn name(&self) -> String {
+        let Work { seed, writers, batches, durability, lives, checkpoints } = *self;
+        format!("{durability}/{seed}/{writers}/{batches}/{lives}/{checkpoints}")
+    }
+
+    fn named(name: &str) -> Option<Work> {
+        const DURABILITIES: [&str; 5] = ["sync", "buffered", "trimming", "filling", "patient"];
+        let parts: Vec<&str> = name.split('/').collect();
+        let [durability, seed, writers, batches, lives, checkpoints] = parts[..] else { return None };
+        Some(Work {
+            seed: seed.parse().ok()?,
+            writers: writers.parse().ok()?,
+            batches: batches.parse().ok()?,
+            durability: DURABILITIES.into_iter().find(|known| *known == durability)?,
+            lives: lives.parse().ok()?,
+            checkpoints: checkpoints.parse().ok()?,
+        })
+    }
 
     pub(crate) fn arguments(&self, root: &Path) -> Vec<String> {
         let path = |name: &str| root.join(name).display().to_string();
@@ -58,12 +85,56 @@ impl Recorded {
         let arguments = work.arguments(root.path());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let events = record(root.path(), orders, &arguments);
-        Recorded { root, base, told, events, seed: work.seed }
+        let is_drop = |event: &Event| matches!(event, Event::Said(said) if said.starts_with("dropping"));
+        // Of a collection that is filled and dropped, all that matters comes after that.
+        let first = if work.durability == "filling" { events.iter().position(is_drop) } else { None };
+        let moments = (first.unwrap_or(0)..=events.len()).collect();
+        let name = work.name();
+        Recorded { root, base, told, events, moments, seed: work.seed, name }
     }
 
     pub(crate) fn fresh(work: Work, orders: &Orders) -> Recorded {
         let base = if work.checkpoints { Image::from([(PathBuf::from("checkpoints"), None)]) } else { Image::new() };
         Recorded::new(work, orders, base, Told::default())
+    }
+
+    /// Records the life with this name again.
+    fn again(name: &str, orders: &Orders) -> Option<Recorded> {
+        match name.strip_prefix("recovery-") {
+            Some(base) => Some(recovery(&before_recovery(), base.parse().ok()?, orders)),
+            None => Some(Recorded::fresh(Work::named(name)?, orders)),
+        }
+    }
+
+    /// The moment of the cut with this seed, which names are kept, and what decides the rest.
+    fn cut(&self, seed: u64) -> (usize, Names, Random) {
+        let mut random = Random::new(seed);
+        let names = if seed.is_multiple_of(2) { Names::Strict } else { Names::Ordered };
+        (self.moments[random.below(self.moments.len() as u64) as usize], names, random)
+    }
+}
+
+/// A power cut after which something was wrong.
+#[derive(Debug)]
+pub(crate) struct Red {
+    /// How the same choices are made again.
+    pub(crate) case: String,
+    place: String,
+    /// Where the state is, with how it was judged.
+    pub(crate) kept: PathBuf,
+    pub(crate) wrong: Wrong,
+}
+
+impl Red {
+    /// Removes what was kept.
+    pub(crate) fn forget(&self) {
+        let _ = std::fs::remove_dir_all(&self.kept);
+    }
+}
+
+impl fmt::Display for Red {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, {}, judged again with ETAGDB_KEPT_CUT={}", self.wrong, self.place, self.kept.display())
     }
 }
 
@@ -73,18 +144,18 @@ pub(crate) struct Tally {
     pub(crate) cuts: u64,
     /// Acknowledged batches that were compared.
     pub(crate) compared: u64,
-    pub(crate) wrong: Vec<(String, Wrong)>,
+    pub(crate) wrong: Vec<Red>,
     /// Cuts after which acknowledged commits were gone without that being wrong (`Buffered`).
     pub(crate) shorter: u64,
 }
 
 impl Tally {
     pub(crate) fn lost(&self) -> usize {
-        self.wrong.iter().filter(|(_, wrong)| matches!(wrong, Wrong::Lost(_))).count()
+        self.wrong.iter().filter(|red| matches!(red.wrong, Wrong::Lost(_))).count()
     }
 
     pub(crate) fn refused(&self) -> usize {
-        self.wrong.iter().filter(|(_, wrong)| matches!(wrong, Wrong::Unopenable(_))).count()
+        self.wrong.iter().filter(|red| matches!(red.wrong, Wrong::Unopenable(_))).count()
     }
 
     fn add(&mut self, other: Tally) {
@@ -101,7 +172,8 @@ impl Tally {
             wrong.len(),
             began.elapsed()
         );
-        assert!(wrong.is_empty(), "{} of {cuts} wrong, the first: {:?}", wrong.len(), wrong[0]);
+        wrong.iter().take(EXAMPLES).for_each(|red| again::keep(&red.case, red));
+        assert!(wrong.is_empty(), "{} of {cuts} wrong, the first: {}", wrong.len(), wrong[0]);
     }
 }
 
@@ -171,32 +243,43 @@ fn budget(share: u64) -> u64 {
     (all * share / 1000).max(20)
 }
 
+/// Of a test that finds much, a few examples are enough.
+const EXAMPLES: usize = 3;
+
 /// Cuts the power `count` times at moments that the seed chooses.
 pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tally {
     let mut random = Random::new(recorded.seed ^ 0x6375_7473 ^ (seed_of_run() << 32));
-    let mut moments: Vec<(u64, u64)> =
-        (0..count).map(|_| (random.below(recorded.events.len() as u64 + 1), random.next())).collect();
-    moments.sort_unstable();
+    cut_power_with(recorded, (0..count).map(|_| random.next()), demand)
+}
+
+/// Cuts the power once for each seed.
+fn cut_power_with(recorded: &Recorded, seeds: impl Iterator<Item = u64>, demand: Demand) -> Tally {
+    let mut cuts: [Vec<(usize, u64)>; 2] = Default::default();
+    seeds.for_each(|seed| cuts[seed as usize % 2].push((recorded.cut(seed).0, seed)));
+    cuts.iter_mut().for_each(|cuts| cuts.sort_unstable());
     let threads = threads();
     let watch = Watch::new(threads, Duration::from_secs(60));
     let tallies = watch.run(|thread| {
-        let names = if thread % 2 == 0 { Names::Strict } else { Names::Ordered };
+        // Each thread has one disk, and goes forward.
+        let cuts = &cuts[thread % 2];
+        let (of, step) = (thread / 2, (threads + 1 - thread % 2) / 2);
+        let names = if thread.is_multiple_of(2) { Names::Strict } else { Names::Ordered };
         let mut disk = Disk::new(recorded.root.path(), names, &recorded.base);
         let mut told = recorded.told.clone();
         let mut tally = Tally::default();
         let mut happened = 0;
-        for &(moment, seed) in moments.iter().skip(thread).step_by(threads) {
-            for event in &recorded.events[happened..moment as usize] {
+        for &(moment, seed) in cuts.iter().skip(of).step_by(step) {
+            for event in &recorded.events[happened..moment] {
                 disk.apply(event);
                 if let Event::Said(said) = event {
                     said.lines().for_each(|line| told.hear(line));
                 }
             }
-            happened = moment as usize;
-            let mut random = Random::new(seed);
+            happened = moment;
+            let (.., mut random) = recorded.cut(seed);
             let policy = POLICIES[random.below(4) as usize];
             let image = disk.cut(policy, &mut random);
-            let place = || format!("seed {}, moment {moment}, {policy:?}, {names:?}", recorded.seed);
+            let place = || format!("moment {moment}, {policy:?}, {names:?}");
             let thorough = random.below(8) == 0;
             let found = watch.time(thread, place, || open_image(&image, recorded.seed, &told, demand, thorough));
             tally.cuts += 1;
@@ -204,12 +287,9 @@ pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tall
             match found {
                 Ok(shorter) => tally.shorter += u64::from(shorter),
                 Err(wrong) => {
-                    let kept = memory_dir().keep();
-                    write_image(&image, &kept);
-                    let judged = serde_json::to_string(&(recorded.seed, demand, thorough)).expect("text");
-                    std::fs::write(kept.join("judged"), judged).expect("write");
-                    std::fs::write(kept.join("told"), told.to_text()).expect("write");
-                    tally.wrong.push((format!("{}, kept in {}", place(), kept.display()), wrong));
+                    let kept = keep_state(&image, recorded.seed, &told, demand, thorough);
+                    let case = format!("cut {} {demand:?} {seed:#x}", recorded.name);
+                    tally.wrong.push(Red { case, place: place(), kept, wrong });
                 }
             }
         }
@@ -217,13 +297,46 @@ pub(crate) fn cut_power(recorded: &Recorded, count: u64, demand: Demand) -> Tall
     });
     let mut sum = Tally::default();
     tallies.into_iter().for_each(|tally| sum.add(tally));
-    // Of a test that finds much, a few examples are enough.
-    for (place, _) in sum.wrong.iter().skip(3) {
-        if let Some((_, path)) = place.split_once("kept in ") {
-            let _ = std::fs::remove_dir_all(path);
+    sum.wrong.iter().skip(EXAMPLES).for_each(Red::forget);
+    sum
+}
+
+/// Keeps a state and how it was judged, for [`judge_kept`].
+pub(crate) fn keep_state(image: &Image, seed: u64, told: &Told, demand: Demand, thorough: bool) -> PathBuf {
+    let kept = memory_dir().keep();
+    write_image(image, &kept);
+    let judged = serde_json::to_string(&(seed, demand, thorough)).expect("text");
+    std::fs::write(kept.join("judged"), judged).expect("write");
+    std::fs::write(kept.join("told"), told.to_text()).expect("write");
+    kept
+}
+
+/// Records a life as it was when a cut was found wrong, and makes the choices of that cut. What the child's threads do is
+/// not the same each time, so it has some tries.
+pub(crate) fn again(case: &str, orders: &Orders) -> Result<(), String> {
+    const TRIES: usize = 5;
+    let mut words = case.split(' ');
+    let mut word = || words.next().unwrap_or_else(|| panic!("{case:?} is no power cut"));
+    let (name, demand, seed) = (word(), word(), word());
+    let demand = serde_json::from_str(&format!("\"{demand}\"")).expect("a demand");
+    let seed = u64::from_str_radix(seed.trim_start_matches("0x"), 16).expect("a seed");
+    for _ in 0..TRIES {
+        let recorded = Recorded::again(name, orders).unwrap_or_else(|| panic!("{name:?} is no recorded life"));
+        let tally = cut_power_with(&recorded, std::iter::once(seed), demand);
+        if let Some(red) = tally.wrong.first() {
+            return Err(red.to_string());
         }
     }
-    sum
+    Ok(())
+}
+
+/// Some power cut that shows the bug that is planted by these orders.
+pub(crate) fn find_red(orders: &Orders) -> Red {
+    let recorded = Recorded::fresh(Work { seed: 7, batches: 250, ..Work::SYNC }, orders);
+    let mut wrong = cut_power(&recorded, 60, Demand::Everything).wrong.into_iter();
+    let red = wrong.next().expect("nobody noticed");
+    wrong.for_each(|other| other.forget());
+    red
 }
 
 /// Checks the store in an image, and the checkpoints beside it; true when acknowledged commits are missing and may be.
@@ -305,25 +418,36 @@ fn a_power_cut_during_a_checkpoint_or_a_restore_harms_neither_store_nor_copy() {
 #[test]
 fn a_power_cut_during_recovery_loses_nothing_either() {
     let began = Instant::now();
-    let first = Recorded::fresh(Work { seed: 3, batches: 200, lives: 1, ..Work::SYNC }, &Orders::default());
-    let mut random = Random::new(33);
+    let first = before_recovery();
     let mut sum = Tally::default();
     let bases = budget(200).div_ceil(100).clamp(4, 60);
     for base in 0..bases {
-        let mut disk = Disk::new(first.root.path(), Names::Ordered, &first.base);
-        let mut told = Told::default();
-        for event in &first.events[..random.below(first.events.len() as u64) as usize] {
-            disk.apply(event);
-            if let Event::Said(said) = event {
-                said.lines().for_each(|line| told.hear(line));
-            }
-        }
-        let image = disk.cut(POLICIES[base as usize % 4], &mut random);
-        let work = Work { seed: 3, batches: 3, lives: 1, ..Work::SYNC };
-        let recorded = Recorded::new(work, &Orders::default(), image, told.after_a_death());
+        let recorded = recovery(&first, base, &Orders::default());
         sum.add(cut_power(&recorded, budget(200) / bases, Demand::Everything));
     }
     sum.expect_none(&format!("during recovery from {bases} earlier power cuts"), began);
+}
+
+/// A life that ends in power cuts.
+fn before_recovery() -> Recorded {
+    Recorded::fresh(Work { seed: 3, batches: 200, lives: 1, ..Work::SYNC }, &Orders::default())
+}
+
+/// The life that comes after a power cut, and begins with the recovery.
+fn recovery(first: &Recorded, base: u64, orders: &Orders) -> Recorded {
+    let mut random = Random::new(33 ^ (base << 8));
+    let mut disk = Disk::new(first.root.path(), Names::Ordered, &first.base);
+    let mut told = Told::default();
+    for event in &first.events[..random.below(first.events.len() as u64) as usize] {
+        disk.apply(event);
+        if let Event::Said(said) = event {
+            said.lines().for_each(|line| told.hear(line));
+        }
+    }
+    let image = disk.cut(POLICIES[base as usize % 4], &mut random);
+    let work = Work { seed: 3, batches: 3, lives: 1, ..Work::SYNC };
+    let recorded = Recorded::new(work, orders, image, told.after_a_death());
+    Recorded { name: format!("recovery-{base}"), ..recorded }
 }
 
 #[test]
@@ -333,6 +457,20 @@ fn a_buffered_store_loses_only_its_newest_commits() {
     let tally = cut_power(&recorded, budget(150), Demand::Prefix);
     tally.expect_none("Buffered, prefix only", began);
     assert!(tally.shorter > 0, "no power cut took anything from a store that does not wait for its syncs");
+}
+
+/// A drop was not synced under `Buffered`, but the files of the collection were removed at once: a power cut brought it
+/// back empty, or with what had not come into files.
+#[test]
+fn a_power_cut_brings_a_dropped_collection_back_whole_or_not_at_all() {
+    let began = Instant::now();
+    let work = Work { seed: 8, batches: 40, durability: "filling", lives: 1, ..Work::SYNC };
+    let recorded = Recorded::fresh(work, &Orders::default());
+    let removes =
+        |event: &Event| matches!(event, Event::Remove { path } if path.extension().is_some_and(|it| it == "sst"));
+    assert!(recorded.events[recorded.moments[0]..].iter().any(removes), "no file was removed");
+    let tally = cut_power(&recorded, budget(30), Demand::Prefix);
+    tally.expect_none("Buffered, filled and dropped", began);
 }
 
 /// The death of the process alone, at any moment, costs a `Buffered` store nothing either.

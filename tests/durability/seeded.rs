@@ -22,12 +22,11 @@ fn is_red(bug: &str, tally: &Tally) {
     let (wrong, lost, refused) = (tally.wrong.len(), tally.lost(), tally.refused());
     println!("{bug}: {wrong} of {} cuts red: {lost} lost, {refused} refused", tally.cuts);
     assert!(wrong > 0, "nobody noticed: {bug}");
-    for (place, wrong) in tally.wrong.iter().take(3) {
-        let (_, path) = place.split_once("kept in ").expect("kept");
+    for red in tally.wrong.iter().take(3) {
         // What was kept shows the same again, as often as one likes.
-        let again = judge_kept(path.as_ref()).expect_err("it was red");
-        assert_eq!(discriminant(&again), discriminant(wrong), "{again:?}");
-        std::fs::remove_dir_all(path).expect("remove");
+        let again = judge_kept(&red.kept).expect_err("it was red");
+        assert_eq!(discriminant(&again), discriminant(&red.wrong), "{again:?}");
+        red.forget();
     }
 }
 
@@ -85,7 +84,7 @@ fn a_feed_that_shows_commits_before_they_are_durable_is_noticed() {
     earlier(&mut recorded, 6, |event| matches!(event, Event::Said(said) if said.starts_with("saw")));
     let tally = cut_power(&recorded, 4 * CUTS, Demand::Everything);
     let shown = |wrong: &Wrong| matches!(wrong, Wrong::Lost(what) if what.contains("was shown"));
-    assert!(tally.wrong.iter().all(|(_, wrong)| shown(wrong)), "{:?}", tally.wrong[0]);
+    assert!(tally.wrong.iter().all(|red| shown(&red.wrong)), "{:?}", tally.wrong[0]);
     is_red("the feed is early", &tally);
 }
 
@@ -121,6 +120,6 @@ fn a_durable_mark_that_is_ahead_of_the_log_is_noticed() {
 fn a_batch_split_in_two_is_noticed() {
     let recorded = Recorded::fresh(work(), &Orders { bug: Some("split"), ..Orders::default() });
     let tally = cut_power(&recorded, CUTS, Demand::Everything);
-    assert!(tally.wrong.iter().any(|(_, wrong)| matches!(wrong, Wrong::Untrue(what) if what.contains("ends before"))));
+    assert!(tally.wrong.iter().any(|red| matches!(&red.wrong, Wrong::Untrue(what) if what.contains("ends before"))));
     is_red("batches split in two", &tally);
 }

@@ -2,7 +2,7 @@
 //!
 //! Every test that fails must be in `tests/sdk/suite/expected.txt`, with a reason that its message bears out, and every
 //! test in there must fail. `make test` runs the quick files, `make acceptance` all of them (`ETAGDB_ACCEPTANCE=all`), and
-//! then writes ACCEPTANCE.md. The tests are fetched with the SDK's source distribution; where that cannot be had, this
+//! then writes ACCEPTANCE.md; `ETAGDB_ACCEPTANCE=test_ttl.py` runs that file. The tests are fetched with the SDK's source distribution; where that cannot be had, this
 //! test says on standard error that it was skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,16 +10,15 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use serde::Deserialize;
 
 use crate::sdk::{set_up_if_possible, skipped, sources};
 use crate::served::Served;
 
-/// How many of the quick files are run at once. They do not need each other's data, and mostly wait.
-const WORKERS: usize = 3;
-/// Where the emulator listens. Many of the slow tests speak to this address whatever they are told.
-const EMULATOR: &str = "127.0.0.1:8081";
+/// How many files are run at once, each on a server of its own. They mostly wait.
+const WORKERS: usize = 4;
 const TLS: &[&str] = &["--tls", "self-signed"];
 /// How long one file may take, in seconds; the longest tests of the SDK's patience take minutes.
 const FILE_SECONDS_MAX: &str = "900";
@@ -47,7 +46,8 @@ enum Reason {
     ForeignToken,
     /// It speaks to port 8081, whatever it is told.
     FixedPort,
-    /// It hopes that a server on the same machine is slower than a timer of a picosecond, and sometimes it is.
+    /// It hopes that a server on the same machine is slower than a timer of a picosecond, or counts what another thread of
+    /// the test has done or not yet done.
     Race,
 }
 
@@ -69,7 +69,8 @@ impl Reason {
         (
             Reason::Race,
             "race",
-            "expects an answer from the same machine to take longer than a time-out of a picosecond; passes now and then",
+            "is a race within the test itself: an answer from the same machine against a time-out of a picosecond, or two \
+             threads of the test; passes now and then",
         ),
     ];
 
@@ -118,11 +119,13 @@ struct Ran {
     tests: BTreeMap<String, (Outcome, String)>,
     /// Whether all tests of the file were run.
     complete: bool,
+    /// Whether it was run a second time, which is this one.
+    again: bool,
 }
 
 impl Ran {
     fn of(group: String, file: String, lines: Vec<Line>) -> Ran {
-        let mut ran = Ran { group, file, tests: BTreeMap::new(), complete: false };
+        let mut ran = Ran { group, file, tests: BTreeMap::new(), complete: false, again: false };
         for line in lines {
             match line {
                 // A test with parts is told once for each of them: it has failed if one of them has.
@@ -145,7 +148,8 @@ impl Ran {
 
 #[test]
 fn the_python_sdks_own_tests() {
-    let all = std::env::var("ETAGDB_ACCEPTANCE").is_ok_and(|which| which == "all");
+    let wanted = std::env::var("ETAGDB_ACCEPTANCE").unwrap_or_else(|_| "quick".to_owned());
+    let all = wanted == "all";
     let Some(suite) = set_up_if_possible("suite") else {
         skipped("the Python SDK's own tests: they cannot be fetched here");
         return;
@@ -155,13 +159,12 @@ fn the_python_sdks_own_tests() {
         [group, speed, file] => (group.to_owned(), speed.to_owned(), file.to_owned()),
         _ => panic!("not a file of the suite: {line}"),
     });
-    let chosen = files.filter(|(_, speed, _)| all || speed == "quick").collect();
-    let servers = match all {
-        true => vec![Served::start_at(EMULATOR, TLS)],
-        false => (0..WORKERS).map(|_| Served::start_with(TLS)).collect(),
-    };
-    let ran = run(&suite, servers, chosen);
+    let mut chosen: Vec<_> = files.filter(|(_, speed, file)| all || *speed == wanted || *file == wanted).collect();
+    // What takes long first, so that nobody waits for it in the end.
+    chosen.sort_by_key(|(_, speed, _)| speed == "quick");
+    let servers = (0..WORKERS).map(|_| Served::start_with(TLS)).collect();
     let expected = expected();
+    let ran = run(&suite, servers, chosen, &expected);
     let faults = judge(&ran, &expected);
     let table = table(&ran, &expected);
     println!("{table}");
@@ -190,16 +193,35 @@ fn expected() -> BTreeMap<String, Reason> {
 }
 
 /// Runs files of tests, one at a time on each server: some tests compare session tokens, and so notice others' writes.
-fn run(suite: &Path, servers: Vec<Served>, files: Vec<(String, String, String)>) -> Vec<Ran> {
+///
+/// Many of the tests measure seconds, and a machine that is busy for so long makes them fail. A file that does not end as
+/// it is expected to is run once more, and the page says so.
+fn run(
+    suite: &Path,
+    servers: Vec<Served>,
+    files: Vec<(String, String, String)>,
+    expected: &BTreeMap<String, Reason>,
+) -> Vec<Ran> {
     let outcomes = tempfile::tempdir().expect("a temporary directory");
     let waiting = Mutex::new(files.into_iter());
     let ran = Mutex::new(Vec::new());
     let work = |served: Served| {
+        let run = |group: &str, file: &str, attempt: &str| {
+            let begun = Instant::now();
+            let lines = run_file(suite, &served, file, outcomes.path().join(format!("{file}.{attempt}")));
+            println!("{file} took {} s", begun.elapsed().as_secs());
+            Ran::of(group.to_owned(), file.to_owned(), lines)
+        };
         loop {
             let next = waiting.lock().expect("no worker panics holding it").next();
             let Some((group, _, file)) = next else { break };
-            let lines = run_file(suite, &served, &file, outcomes.path().join(&file));
-            ran.lock().expect("no worker panics holding it").push(Ran::of(group, file, lines));
+            let mut its = run(&group, &file, "first");
+            let faults = judge(std::slice::from_ref(&its), expected);
+            if !faults.is_empty() {
+                println!("once more, because of {}", faults.join("\n"));
+                its = Ran { again: true, ..run(&group, &file, "second") };
+            }
+            ran.lock().expect("no worker panics holding it").push(its);
         }
         assert!(served.stop().success());
     };
@@ -231,7 +253,8 @@ fn run_file(suite: &Path, served: &Served, file: &str, outcomes: PathBuf) -> Vec
         .expect("timeout runs");
     let lines = std::fs::read_to_string(&outcomes).unwrap_or_default();
     let lines: Vec<Line> = lines.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    if !matches!(lines.last(), Some(Line::Complete { .. })) {
+    // 0: all passed, 1: some failed. Anything else is no end of a run.
+    if !matches!(output.status.code(), Some(0 | 1)) {
         println!("{file} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stdout));
     }
     lines
@@ -283,6 +306,13 @@ fn table(ran: &[Ran], expected: &BTreeMap<String, Reason>) -> String {
         if tests > 0 {
             writeln!(text, "| {group}: {what} | {tests} | {passed} | {failed} | {skipped} |").expect("a string");
         }
+    }
+    let mut again: Vec<String> = ran.iter().filter(|ran| ran.again).map(|ran| format!("`{}`", ran.file)).collect();
+    again.sort();
+    if !again.is_empty() {
+        let again = again.join(", ");
+        writeln!(text, "\nRun a second time, because a test failed at first and measures time: {again}.")
+            .expect("a string");
     }
     let failed: BTreeSet<&str> = ran.iter().flat_map(Ran::failed).map(|(test, _)| name(test)).collect();
     for (reason, _, why) in Reason::ALL {

@@ -5,7 +5,7 @@ use std::thread;
 use etagdb_server::Config;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Host};
+use crate::support::{Answer, Client, Clock, Host};
 
 const ITEMS: &str = "/dbs/d/colls/c/docs";
 const FULL: (&str, &str) = ("a-im", "Full-Fidelity Feed");
@@ -157,6 +157,61 @@ fn the_writes_of_a_batch_are_told_on_one_page() {
     let position = first.etag();
     let second = client.get(ITEMS, &[LATEST, ("if-none-match", &position), ("x-ms-max-item-count", "2")]);
     assert_eq!(ids(&second.expect_status(200)), ["b0", "b1", "b2", "b3"]);
+}
+
+/// What others did, and what is gone again, is nothing new, and yet it is behind the reader: the 304 has a new position,
+/// from which the next change is found, and from which all versions tell what the latest ones did not show.
+#[test]
+fn a_304_for_changes_that_are_none_of_the_readers_moves_his_position() {
+    let host = Host::start();
+    let mut client = host.with_container();
+    let key = ("x-ms-documentdb-partitionkey", "[\"p\"]");
+    client.create(&json!({"id": "a", "pk": "p"})).expect_status(201);
+    let start = client.get(ITEMS, &[LATEST, key]).expect_status(200).etag();
+    for number in 0..5 {
+        client.create(&json!({"id": format!("x{number}"), "pk": "q"})).expect_status(201);
+    }
+    client.create(&json!({"id": "gone", "pk": "p"})).expect_status(201);
+    client.delete("/dbs/d/colls/c/docs/gone", &[key]).expect_status(204);
+    let dry = client.get(ITEMS, &[LATEST, key, ("if-none-match", &start)]).expect_status(304);
+    assert!(dry.body.is_empty());
+    let moved = dry.etag();
+    assert_ne!(moved, start);
+    let again = client.get(ITEMS, &[LATEST, key, ("if-none-match", &moved)]).expect_status(304);
+    assert_eq!(again.etag(), moved, "nothing has happened since");
+    let told = client.get(ITEMS, &[FULL, key, ("if-none-match", &start)]).expect_status(200);
+    assert_eq!(documents(&told).len(), 2, "made and deleted");
+    client.get(ITEMS, &[FULL, key, ("if-none-match", &moved)]).expect_status(304);
+    client.create(&json!({"id": "b", "pk": "p"})).expect_status(201);
+    for position in [&start, &moved] {
+        assert_eq!(ids(&client.get(ITEMS, &[LATEST, key, ("if-none-match", position)]).expect_status(200)), ["b"]);
+    }
+}
+
+/// A reader whose position is before what retention dropped: the latest versions are all still there.
+#[test]
+fn what_retention_dropped_is_no_gap_among_the_latest_versions() {
+    let clock = Clock::new();
+    let host = Host::timed(clock.clone());
+    let mut client = host.with_container();
+    let key = ("x-ms-documentdb-partitionkey", "[\"p\"]");
+    client.create(&json!({"id": "a", "pk": "p", "n": 0})).expect_status(201);
+    let start = client.get(ITEMS, &[LATEST]).expect_status(200).etag();
+    for n in 1..4 {
+        client.put("/dbs/d/colls/c/docs/a", &[key], &json!({"id": "a", "pk": "p", "n": n})).expect_status(200);
+    }
+    client.create(&json!({"id": "gone", "pk": "p"})).expect_status(201);
+    client.delete("/dbs/d/colls/c/docs/gone", &[key]).expect_status(204);
+    clock.pass(24 * 60 * 60);
+    drop(client);
+    let host = host.restart_trimmed(clock);
+    assert!(host.store().horizon().get() > 0, "nothing was dropped");
+    let mut client = host.connect();
+    let since = ("if-none-match", start.as_str());
+    let page = client.get(ITEMS, &[LATEST, since]).expect_status(200);
+    assert_eq!(documents(&page).iter().map(|item| item["n"].clone()).collect::<Vec<_>>(), [json!(3)]);
+    client.get(ITEMS, &[LATEST, ("if-none-match", &page.etag())]).expect_status(304);
+    client.get(ITEMS, &[FULL, since]).expect_error(400, "BadRequest", "no longer holds");
 }
 
 #[test]

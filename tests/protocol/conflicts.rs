@@ -82,6 +82,50 @@ fn a_new_id_that_is_taken_shows_who_has_it() {
 }
 
 #[test]
+fn a_unique_value_that_is_taken_shows_who_has_it() {
+    let host = Host::start();
+    let mut client = host.connect();
+    client.post("/dbs", &[], &json!({"id": "d"})).expect_status(201);
+    let policy = json!({"uniqueKeys": [{"paths": ["/email"]}]});
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    let container = json!({"id": "c", "partitionKey": key, "uniqueKeyPolicy": policy});
+    client.post("/dbs/d/colls", &[], &container).expect_status(201);
+    let person = |id: &str, email: &str| json!({"id": id, "pk": "p", "email": email});
+    let holder = client.create(&person("a", "x")).expect_status(201).json();
+    let own = client.create(&person("b", "y")).expect_status(201).json();
+    let set = r#"[{"op":"set","path":"/email","value":"x"}]"#;
+    let plain = ("x-plain", "1");
+    let upsert = ("x-ms-documentdb-is-upsert", "true");
+    let batch = ("x-ms-cosmos-is-batch-request", "true");
+    for (method, path, more, body) in [
+        ("POST", ITEMS, plain, person("c", "x").to_string()),
+        ("POST", ITEMS, upsert, person("b", "x").to_string()),
+        ("PUT", "/dbs/d/colls/c/docs/b", plain, person("b", "x").to_string()),
+        ("PATCH", "/dbs/d/colls/c/docs/b", plain, set.to_owned()),
+    ] {
+        let shown = client.send(method, path, &[KEY, more, SHOW], body.as_bytes());
+        let shown = shown.expect_error(409, "Conflict", "same unique value");
+        assert_eq!((&shown.json()["current"], &json!(shown.etag())), (&holder, &holder["_etag"]), "{method}");
+    }
+    let operations = json!([
+        {"operationType": "Upsert", "resourceBody": person("b", "z")},
+        {"operationType": "Create", "resourceBody": person("c", "x")},
+    ]);
+    let results = client.post(ITEMS, &[KEY, batch, SHOW], &operations).expect_status(207).json();
+    assert_eq!((&results[1]["statusCode"], &results[1]["eTag"]), (&json!(409), &holder["_etag"]));
+    assert_eq!(results[1]["resourceBody"]["current"], holder);
+    // One that the same batch would have written is nowhere to be seen.
+    let operations = json!([
+        {"operationType": "Create", "resourceBody": person("c", "new")},
+        {"operationType": "Create", "resourceBody": person("d", "new")},
+    ]);
+    let results = client.post(ITEMS, &[KEY, batch, SHOW], &operations).expect_status(207).json();
+    assert_eq!(results[1]["statusCode"], 409);
+    assert_eq!((results[1].get("eTag"), results[1]["resourceBody"].get("current")), (None, None));
+    assert_eq!(client.get("/dbs/d/colls/c/docs/b", &[KEY]).expect_status(200).json(), own, "nothing was written");
+}
+
+#[test]
 fn a_batch_shows_the_current_document_of_the_operation_that_was_refused() {
     let host = Host::start();
     let mut client = host.with_container();

@@ -35,6 +35,9 @@ server, asks, and writes this page; the protocol tests fail when it is out of da
 *Present* is an item that was replaced once, so that it has a current and a stale etag; *absent* is one that was deleted.
 A dash: the SDK has no call for it. A question mark: nothing published settles it.
 
+Bulk is tested with the JavaScript and Java SDKs (`executeBulkOperations`, in `tests/sdk`); the Python, Rust and Go SDKs
+have no call for it. PATCH of the Rust SDK is behind its feature `unstable_patch`.
+
 | operation | item | condition | JavaScript | Python | Rust | Go | Java | the service |
 |---|---|---|---|---|---|---|---|---|
 ";

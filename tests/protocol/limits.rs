@@ -65,6 +65,43 @@ fn a_patch_cannot_grow_an_item_beyond_the_limit() {
     client.expect_alive();
 }
 
+/// Counted and weighed as a whole, in both kinds of batch; what is too much is refused as a whole.
+#[test]
+fn a_batch_of_a_hundred_operations_and_two_mebibytes_is_taken_and_no_more() {
+    let host = Host::start();
+    let mut client = host.with_container();
+    let create = |number: usize, bytes: usize| {
+        let item = json!({"id": number.to_string(), "pk": "p", "x": "y".repeat(bytes)});
+        json!({"operationType": "Create", "partitionKey": "[\"p\"]", "resourceBody": item})
+    };
+    let batch = ("x-ms-cosmos-is-batch-request", "true");
+    let atomic = [KEY, batch];
+    let bulk = [batch, ("x-ms-cosmos-batch-atomic", "false")];
+    for (round, headers) in [atomic, bulk].iter().enumerate() {
+        let many = |count: usize| json!((0..count).map(|at| create(1_000 * round + at, 0)).collect::<Vec<_>>());
+        client.post(ITEMS, headers, &many(101)).expect_error(400, "BadRequest", "more operations than");
+        // With two operations of this, the rest is what the array and the operations around the items take.
+        let around = json!([create(1_000 * round + 500, 0), create(1_000 * round + 501, 0)]).to_string().len();
+        let heavy = |bytes: usize| {
+            let half = (bytes - around) / 2;
+            let operations = [create(1_000 * round + 500, half), create(1_000 * round + 501, bytes - around - half)];
+            let body = json!(operations).to_string();
+            assert_eq!(body.len(), bytes);
+            body.into_bytes()
+        };
+        let refused = client.send("POST", ITEMS, headers, &heavy(BODY_BYTES_MAX + 1));
+        refused.expect_error(413, "RequestEntityTooLarge", "too large");
+        let before = client.get(ITEMS, &[("x-ms-max-item-count", "-1")]).json()["_count"].clone();
+        assert_eq!(before, if round == 0 { 0 } else { 102 }, "nothing of it was written");
+        client.post(ITEMS, headers, &many(100)).expect_status(200);
+        client.send("POST", ITEMS, headers, &heavy(BODY_BYTES_MAX)).expect_status(200);
+        client.delete(&format!("{ITEMS}/{}", 1_000 * round + 500), &[KEY]).expect_status(204);
+        client.delete(&format!("{ITEMS}/{}", 1_000 * round + 501), &[KEY]).expect_status(204);
+        // Small ones in their place, so that the list stays within a page.
+        client.post(ITEMS, headers, &json!([create(1_000 * round + 500, 0), create(1_000 * round + 501, 0)]));
+    }
+}
+
 #[test]
 fn a_body_that_is_much_too_large_ends_the_connection_and_no_other() {
     let host = Host::start();

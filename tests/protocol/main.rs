@@ -14,6 +14,7 @@ mod conformance;
 mod documentation;
 mod explorer;
 mod feeds;
+mod framing;
 mod fuzz;
 mod guide;
 mod hostile;

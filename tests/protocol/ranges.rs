@@ -144,6 +144,8 @@ fn effective_keys_and_hierarchical_prefixes_are_read_within_the_range_named() {
         let prefix = json!([format!("t{tenant}")]).to_string();
         let whole = ids(client.get(ITEMS, &[("x-ms-documentdb-partitionkey", &prefix)]));
         assert_eq!(whole.len(), 3);
+        let feed = ("a-im", "Incremental Feed");
+        assert_eq!(ids(client.get(ITEMS, &[feed, ("x-ms-documentdb-partitionkey", &prefix)])), whole);
         let parts: Vec<_> = list
             .iter()
             .map(|(id, ..)| ids(client.get(ITEMS, &[("x-ms-documentdb-partitionkey", &prefix), (RANGE_ID, id)])))
@@ -156,6 +158,13 @@ fn effective_keys_and_hierarchical_prefixes_are_read_within_the_range_named() {
         met += own.len();
         let keys = [("x-ms-start-epk", min.as_str()), ("x-ms-end-epk", max.as_str())];
         assert_eq!(ids(client.get(ITEMS, &keys)), own);
+        // Change feeds take the same scopes.
+        let feed = ("a-im", "Incremental Feed");
+        for headers in [&[feed, keys[0], keys[1]][..], &[feed, keys[0], keys[1], (RANGE_ID, id)]] {
+            let told = client.get(ITEMS, headers);
+            let told = if told.status == 304 { BTreeSet::new() } else { ids(told) };
+            assert_eq!(told, own);
+        }
         assert_eq!(ids(client.get(ITEMS, &[keys[0], keys[1], (RANGE_ID, id)])), own);
         for (other, ..) in list.iter().filter(|(other, ..)| other != id) {
             assert!(ids(client.get(ITEMS, &[keys[0], keys[1], (RANGE_ID, other)])).is_empty());

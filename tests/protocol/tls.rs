@@ -72,6 +72,19 @@ fn a_client_that_trusts_the_file_is_served_by_every_name() {
     assert!(error.to_string().contains("name"), "{error}");
 }
 
+/// The look at raw heads is a look at what TLS protects.
+#[test]
+fn a_bare_line_feed_is_refused_here_too() {
+    let (host, _directory, authority) = host();
+    let mut stream = connect(host.address(), "localhost", &authority, &[b"http/1.1"]).expect("a connection");
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\nx-a: b\r\n\r\n").expect("the request is taken");
+    let mut answer = Vec::new();
+    // As in `account`.
+    stream.read_to_end(&mut answer).ok();
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("LF instead of CR LF"), "{answer}");
+}
+
 #[test]
 fn a_client_that_trusts_something_else_gives_up() {
     let (host, _directory, _) = host();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(crate) struct Directory {
     disk: Disk,
@@ -37,4 +37,27 @@ impl Directory {
         self.is_new = false;
         Ok(())
     }
+}
+
+/// A store that is being made elsewhere: there are no names that a crash could leave half done.
+pub(crate) struct Construction {
+    path: PathBuf,
+}
+
+impl Construction {
+    pub(crate) fn begin(path: &Path, _: bool) -> Result<Construction> {
+        Ok(Construction { path: path.to_owned() })
+    }
+
+    pub(crate) fn rocks_path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    pub(crate) fn finish(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn describe(path: &Path, error: std::io::Error) -> Error {
+    Error::io(format!("{}: {error}", path.display()))
 }

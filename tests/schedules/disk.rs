@@ -11,6 +11,8 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 
 pub(crate) const FAMILIES: usize = 4;
+pub(crate) const META: usize = 0;
+pub(crate) const VERSIONS: usize = 1;
 pub(crate) const FEED: usize = 2;
 
 /// The rows of all families. Shared with those who read them as they were.
@@ -71,10 +73,10 @@ std::thread_local! {
 impl Disk {
     /// An empty disk, found by stores at `path` until [`remove`](Disk::remove).
     pub fn new(path: &str) -> Disk {
-        Disk::holding(path, Vec::new())
+        Disk::holding(path.as_ref(), Vec::new())
     }
 
-    fn holding(path: &str, log: Vec<Vec<Change>>) -> Disk {
+    fn holding(path: &Path, log: Vec<Vec<Change>>) -> Disk {
         let mut state = State::default();
         for changes in log {
             state.sequence += changes.len() as u64;
@@ -96,6 +98,15 @@ impl Disk {
     pub(crate) fn at(path: &Path) -> Result<Disk> {
         let disk = DISKS.with_borrow(|disks| disks.get(path).cloned());
         disk.ok_or_else(|| Error::Invalid(format!("there is no disk at {}", path.display())))
+    }
+
+    /// The disk that stores find at `path`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn at_path(path: &str) -> Disk {
+        Disk::at(path.as_ref()).expect("a disk")
     }
 
     /// Where stores find it.
@@ -150,13 +161,38 @@ impl Disk {
     pub fn after_power_cut(&self, path: &str, more: usize) -> Disk {
         let state = self.state();
         let left = state.log.len().min(state.synced + more);
-        Disk::holding(path, state.log[..left].to_vec())
+        Disk::holding(path.as_ref(), state.log[..left].to_vec())
     }
 
     /// How many writes are not synced.
     pub fn unsynced(&self) -> usize {
         let state = self.state();
         state.log.len() - state.synced
+    }
+
+    /// How many collections there are, and versions, as far as no power cut can change it.
+    pub fn durable_rows(&self) -> (usize, usize) {
+        let state = self.state();
+        let mut rows = Rows::default();
+        state.log[..state.synced].iter().for_each(|changes| apply(&mut rows, changes));
+        let collections = rows[META].keys().filter(|key| key.starts_with(crate::encoding::COLLECTION_PREFIX));
+        (collections.count(), rows[VERSIONS].len())
+    }
+
+    /// Makes a copy of the log as it is at some moment of this call, synced, for stores at `path`.
+    pub(crate) fn copy(&self, path: &Path) {
+        self.let_others_come_between();
+        let log = self.state().log.clone();
+        drop(Disk::holding(path, log));
+        self.let_others_come_between();
+    }
+
+    /// Takes version rows with `start <= key < end` away from whatever a power cut leaves, as if their files were gone.
+    pub(crate) fn forget_versions(&self, start: &[u8], end: &[u8]) {
+        self.let_others_come_between();
+        let gone =
+            |change: &Change| matches!(change, Change::Put(VERSIONS, key, _) if (start..end).contains(&&key[..]));
+        self.state().log.iter_mut().for_each(|changes| changes.retain(|change| !gone(change)));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -173,8 +209,8 @@ impl Disk {
         Arc::clone(&self.state().rows)
     }
 
-    /// Appends to the log, syncs it if told to, and applies the changes. Others can come between any two of these.
-    pub(crate) fn write(&self, changes: Vec<Change>, sync: bool) -> Result<()> {
+    /// Appends to the log and applies the changes. Others can come between the two.
+    pub(crate) fn write(&self, changes: Vec<Change>) -> Result<()> {
         let _turn = self.shared.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         {
             let mut state = self.state();
@@ -187,9 +223,6 @@ impl Disk {
             }
         }
         self.let_others_come_between();
-        if sync {
-            self.sync()?;
-        }
         let mut state = self.state();
         state.sequence += changes.len() as u64;
         apply(Arc::make_mut(&mut state.rows), &changes);

@@ -4,7 +4,7 @@
 //!
 //! Replaced are `sync.rs`, so that nothing runs but what the scheduler chose; `rocks.rs`, whose writes and syncs are steps
 //! that others can come between and that can fail; and `directory.rs` and `durable.rs`, which are about files. Left out
-//! is what only looks at files: checkpoints, verification, sizes.
+//! is what only looks at files: verification, sizes.
 
 // What is left out is missed by functions that only it calls.
 #![allow(dead_code)]
@@ -21,6 +21,7 @@ mod engine {
     pub(crate) mod bulk;
     pub(crate) mod cache;
     pub(crate) mod changes;
+    pub(crate) mod checkpoint;
     pub(crate) mod clock;
     pub(crate) mod collection;
     pub(crate) mod commit;

@@ -10,6 +10,7 @@
 
 mod scenarios;
 mod truth;
+mod upkeep;
 
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};

@@ -4,13 +4,11 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{self, Change, Disk, FEED};
-use crate::encoding::{self, VersionHeader};
+use crate::disk::{self, Change, Disk, FEED, META, VERSIONS};
+use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
 use crate::error::Result;
 use crate::options::Options;
 
-const META: usize = 0;
-const VERSIONS: usize = 1;
 const EXPIRY: usize = 3;
 
 pub(crate) struct Rocks {
@@ -23,8 +21,12 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn with_capacity(_: usize) -> Rows {
-        Rows::default()
+    pub(crate) fn has_room(&self) -> bool {
+        self.changes.capacity() > 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.changes.clear();
     }
 }
 
@@ -43,12 +45,12 @@ impl Rocks {
         Rocks::open(path, options, false)
     }
 
-    pub(crate) fn write(&self, rows: Rows, sync: bool) -> Result<()> {
-        self.disk.write(rows.changes, sync)
+    pub(crate) fn write(&self, rows: &Rows) -> Result<()> {
+        self.disk.write(rows.changes.clone())
     }
 
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(Rows::default(), false).is_ok()
+        self.write(&Rows::default()).is_ok()
     }
 
     pub(crate) fn sequence(&self) -> u64 {
@@ -171,7 +173,14 @@ impl Rocks {
 
     pub(crate) fn abandon_compaction(&self) {}
 
-    pub(crate) fn reclaim_versions(&self, _: &[u8], _: &[u8]) -> Result<()> {
+    /// Files are removed at once, whatever becomes of the log.
+    pub(crate) fn reclaim_versions(&self, start: &[u8], end: &[u8]) -> Result<()> {
+        self.disk.forget_versions(start, end);
+        Ok(())
+    }
+
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        self.disk.copy(path);
         Ok(())
     }
 
@@ -183,8 +192,12 @@ impl Rocks {
         rows.changes.push(Change::Delete(META, key.to_vec()));
     }
 
-    pub(crate) fn put_version(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.changes.push(Change::Put(VERSIONS, key.to_vec(), value.to_vec()));
+    pub(crate) fn put_version(&self, rows: &mut Rows, prefix: &[u8], seq: u64, header: &VersionHeader, body: &[u8]) {
+        let (mut key, mut value) = (prefix.to_vec(), Vec::new());
+        encoding::push_seq(&mut key, seq);
+        header.encode(&mut value);
+        value.extend_from_slice(body);
+        rows.changes.push(Change::Put(VERSIONS, key, value));
     }
 
     pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {
@@ -203,8 +216,18 @@ impl Rocks {
         rows.changes.push(Change::Delete(EXPIRY, key.to_vec()));
     }
 
-    pub(crate) fn put_feed(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.changes.push(Change::Put(FEED, key.to_vec(), value.to_vec()));
+    pub(crate) fn put_feed(
+        &self,
+        rows: &mut Rows,
+        seq: u64,
+        kind: FeedKind,
+        rest: u32,
+        version: &VersionHeader,
+        (collection, id): (CollectionNumber, &[u8]),
+    ) {
+        let mut value = Vec::new();
+        encoding::push_feed_value(&mut value, kind, rest, version, collection, id);
+        rows.changes.push(Change::Put(FEED, encoding::feed_key(seq).to_vec(), value));
     }
 
     pub(crate) fn delete_feed(&self, rows: &mut Rows, key: &[u8]) {

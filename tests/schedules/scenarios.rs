@@ -14,6 +14,7 @@ use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
 
 use crate::truth::{Client, Event, KEYS, Record, Truth, text, view};
+use crate::upkeep;
 
 /// One program: its name, the share of all schedules that it gets, and what it does.
 pub struct Scenario {
@@ -22,7 +23,7 @@ pub struct Scenario {
     pub run: fn(),
 }
 
-pub const ALL: [Scenario; 9] = [
+pub const ALL: [Scenario; 13] = [
     Scenario { name: "one-key", share: 25, run: one_key },
     Scenario { name: "batches", share: 20, run: batches },
     Scenario { name: "futures", share: 20, run: futures },
@@ -32,6 +33,10 @@ pub const ALL: [Scenario; 9] = [
     Scenario { name: "transactions", share: 15, run: transactions },
     Scenario { name: "retention", share: 15, run: retention },
     Scenario { name: "buffered", share: 2, run: buffered },
+    Scenario { name: "expiry", share: 10, run: upkeep::expiry },
+    Scenario { name: "dropping", share: 10, run: upkeep::dropping },
+    Scenario { name: "cursors", share: 10, run: upkeep::cursors },
+    Scenario { name: "checkpoint", share: 5, run: upkeep::checkpoint },
 ];
 
 struct StoppedClock;
@@ -42,12 +47,12 @@ impl Clock for StoppedClock {
     }
 }
 
-fn options() -> Options {
+pub fn options() -> Options {
     Options::default().clock(StoppedClock).background_maintenance(false).document_cache_bytes(1 << 20)
 }
 
 /// A new store whose clients are noted.
-fn start(options: Options, syncs: bool) -> Client {
+pub fn start(options: Options, syncs: bool) -> Client {
     let disk = Disk::new("before");
     let store = options.open(disk.path()).expect("open");
     let carts = store.collection("carts").expect("make");
@@ -61,11 +66,11 @@ impl Client {
     }
 
     /// A body that nobody else writes.
-    fn body(&self, step: usize) -> String {
+    pub fn body(&self, step: usize) -> String {
         format!("{}.{step}", self.name)
     }
 
-    fn one(&self, step: usize, key: &'static str, what: u32) {
+    pub fn one(&self, step: usize, key: &'static str, what: u32) {
         let body = self.body(step);
         let put = |expected: Precondition| {
             let (at, result) = self.timed(|| self.carts.put(key, &body, expected).map(Some));
@@ -155,7 +160,7 @@ impl Client {
 }
 
 /// Runs clients at once, and waits for them.
-fn all_at_once(client: &Client, count: usize, run: impl Fn(&Client) + Clone + Send + 'static) {
+pub fn all_at_once(client: &Client, count: usize, run: impl Fn(&Client) + Clone + Send + 'static) {
     let threads: Vec<_> = (1..=count)
         .map(|name| {
             let (client, run) = (client.numbered(name), run.clone());
@@ -166,7 +171,7 @@ fn all_at_once(client: &Client, count: usize, run: impl Fn(&Client) + Clone + Se
 }
 
 /// Closes the store, cuts the power, opens what is left, and judges by it all that was told.
-fn judge_after_power_cut(client: Client) -> Truth {
+pub fn judge_after_power_cut(client: Client) -> Truth {
     let Client { store, carts, disk, record, .. } = client;
     // The cut may come before the closing, which syncs.
     let cut_first = thread_rng().gen_bool(0.5);
@@ -237,7 +242,7 @@ fn failed_sync() {
     judge_after_power_cut(client);
 }
 
-fn mixed(client: &Client) {
+pub fn mixed(client: &Client) {
     for step in 0..2 {
         match thread_rng().gen_range(0..4) {
             0 => client.batch(step),

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use shuttle::rand::Rng;
 
-pub(crate) use shuttle::hint;
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::thread;
 

@@ -61,7 +61,7 @@ impl Fixture {
         self.service.catalog.create_container("d", definition, None).expect("a container");
     }
 
-    fn container(&self, id: &str) -> std::sync::Arc<Container> {
+    pub(crate) fn container(&self, id: &str) -> std::sync::Arc<Container> {
         self.service.catalog.container(&path(id)).expect("there")
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::history::History;
 use super::said::{Answer, Expected, Intent, Said, Seen, Version};
 use super::web::{Connection, Reply, Server};
-use super::{PATIENCE, first_seed, judge, seconds};
+use super::{PATIENCE, first_seed, judge, refuse, seconds};
 use crate::random::Random;
 
 const ITEMS: &str = "/dbs/d/colls/c/docs";
@@ -359,7 +359,7 @@ fn seen_item(item: &Value) -> Seen {
 }
 
 /// Lets clients loose on a server that is killed so many times, and returns what they saw.
-fn storm(seed: u64, kills: u64) {
+pub(super) fn storm(seed: u64, kills: u64) {
     let mut server = Server::start();
     let mut first = Connection::open(server.address()).expect("a connection");
     let container = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
@@ -399,14 +399,14 @@ fn storm(seed: u64, kills: u64) {
     let dir = server.kill();
     let concluded = history.conclude_items(&dir.path().join("store"));
     if let Err(wrong) = concluded {
-        panic!("seed {seed}: {wrong}; kept in {}", dir.keep().display());
+        refuse(&format!("http {seed}"), &history, dir, &wrong.to_string());
     }
     let (operations, unknown) = history.size();
     println!(
         "over HTTP, seed {seed}: {kills} kills, {operations} operations, {unknown} unknown, {} commits",
         history.commits.len()
     );
-    judge(&history, dir, seed);
+    judge(&format!("http {seed}"), &history, dir);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! each other (`elle`). `http` has clients of the server, who send again what was not answered.
 //!
 //! `ETAGDB_HISTORY_SECONDS` says for how long (`make histories`), and `ETAGDB_SEED` with which choices. When a history is
-//! refused, its lines and the store are kept; `ETAGDB_KEPT_HISTORY` names such a directory to judge it again.
+//! refused, its lines and the store are kept; `ETAGDB_KEPT_HISTORY` names such a directory to judge it again. Its seed is
+//! kept too (`again`).
 
 mod elle;
 mod history;
@@ -14,7 +15,7 @@ mod power;
 mod said;
 mod search;
 mod tampered;
-mod web;
+pub(crate) mod web;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use history::History;
 
+use crate::again;
 use crate::power::seed_of_run;
 use crate::random::Random;
 use crate::recorder::{self, Orders, memory_dir};
@@ -82,19 +84,27 @@ fn seconds() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Asks all judges. What is refused is kept in `dir`.
-fn judge(history: &History, dir: tempfile::TempDir, seed: u64) {
+/// Keeps a history that is not as it must be, as a case and as it is, and ends the test.
+fn refuse(case: &str, history: &History, dir: tempfile::TempDir, wrong: &str) -> ! {
+    let kept = dir.keep();
+    std::fs::write(kept.join("lines"), history.lines.concat()).expect("write");
+    let place = format!("judged again with ETAGDB_KEPT_HISTORY={}", kept.display());
+    again::keep(&format!("history {case}"), format!("{wrong}, {place}"));
+    panic!("{case}: refused, {place}");
+}
+
+/// Asks all judges.
+fn judge(case: &str, history: &History, dir: tempfile::TempDir) {
     let verdicts =
         [("order", order::check(history)), ("search", search::check(history)), ("elle", elle::check(history))];
     if verdicts.iter().all(|(_, verdict)| verdict.is_ok()) {
         return;
     }
-    let kept = dir.keep();
-    std::fs::write(kept.join("lines"), history.lines.concat()).expect("write");
     for (judge, verdict) in &verdicts {
         println!("{judge}: {verdict:?}");
     }
-    panic!("seed {seed}: refused; kept in {0}, judged again with ETAGDB_KEPT_HISTORY={0}", kept.display());
+    let refused: Vec<&str> = verdicts.iter().filter(|(_, verdict)| verdict.is_err()).map(|(judge, _)| *judge).collect();
+    refuse(case, history, dir, &format!("refused by {refused:?}"));
 }
 
 /// Lets a process live on the store below `root`, until it ends in this way, and hears what its clients say.
@@ -162,13 +172,32 @@ fn lives(seed: u64, deaths: impl IntoIterator<Item = Death>, tally: &mut Tally) 
         }
     }
     if let Err(wrong) = history.conclude(&dir.path().join("store")) {
-        panic!("seed {seed}: {wrong}; kept in {}", dir.keep().display());
+        refuse(&format!("embedded {seed}"), &history, dir, &wrong.to_string());
     }
     let (operations, unknown) = history.size();
     tally.operations += operations;
     tally.unknown += unknown;
     tally.commits += history.commits.len();
-    judge(&history, dir, seed);
+    judge(&format!("embedded {seed}"), &history, dir);
+}
+
+/// How the lives of the store with this seed end.
+fn deaths(seed: u64) -> Vec<Death> {
+    let mut random = Random::new(seed);
+    (0..12).map(|_| Death::any(&mut random)).collect()
+}
+
+/// One more history with the choices of this one.
+pub(crate) fn again(case: &str) -> Result<(), String> {
+    let (kind, seed) = case.split_once(' ').unwrap_or_else(|| panic!("{case:?} is no history"));
+    let seed = seed.parse().expect("a seed");
+    match kind {
+        "embedded" => lives(seed, deaths(seed), &mut Tally::default()),
+        "http" => http::storm(seed, 8),
+        "power" => drop(power::cut(seed)),
+        _ => panic!("{case:?} is no history"),
+    }
+    Ok(())
 }
 
 #[test]
@@ -180,8 +209,7 @@ fn what_clients_see_across_deaths_of_all_kinds_is_one_order_that_agrees_with_tim
     let mut seed = first;
     while seed == first || began.elapsed() < seconds() {
         seed += 1;
-        let mut random = Random::new(seed);
-        lives(seed, (0..12).map(|_| Death::any(&mut random)), &mut tally);
+        lives(seed, deaths(seed), &mut tally);
     }
     println!("histories, seeds {first} to {seed}: {tally:?}, {:.1?}", began.elapsed());
     assert!(tally.aborted > 0, "nobody ran out of memory");

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::history::History;
-use super::{first_seed, judge, seconds};
+use super::{first_seed, judge, refuse, seconds};
 use crate::disk::{Disk, Image, Names, POLICIES, write_image};
 use crate::power::threads;
 use crate::random::Random;
@@ -31,7 +31,7 @@ fn what_clients_saw_before_a_power_cut_is_one_order_with_what_is_there_after_it(
 }
 
 /// Records a life, and cuts its power in many places.
-fn cut(seed: u64) -> (usize, usize) {
+pub(super) fn cut(seed: u64) -> (usize, usize) {
     let root = memory_dir();
     let store = root.path().join("store").display().to_string();
     let program = env!("CARGO_BIN_EXE_history-child");
@@ -66,10 +66,10 @@ fn cut(seed: u64) -> (usize, usize) {
                         let dir = memory_dir();
                         write_image(&image, dir.path());
                         if let Err(wrong) = history.conclude(&dir.path().join("store")) {
-                            panic!("seed {seed}, moment {moment}: {wrong}; kept in {}", dir.keep().display());
+                            refuse(&format!("power {seed}"), &history, dir, &format!("moment {moment}: {wrong}"));
                         }
                         sum += history.size().0;
-                        judge(&history, dir, seed);
+                        judge(&format!("power {seed}"), &history, dir);
                     }
                     sum
                 })

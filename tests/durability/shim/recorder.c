@@ -7,8 +7,8 @@
  * SHIM_LOG    the record; without it nothing is recorded
  * SHIM_LIE    kinds of files, separated by commas, whose syncs return at once and are not recorded: log, sst, manifest,
  *             current, durable, dir
- * SHIM_FAULT  CALL:FIRST:COUNT:ERRNO makes calls FIRST to FIRST + COUNT - 1 of a kind fail (write, sync, open, name, any)
- *             with that error number; removing the file "SHIM_ROOT/heal" ends it, and what it counted is written to
+ * SHIM_FAULT  CALL:FIRST:COUNT:ERRNO makes calls FIRST to FIRST + COUNT - 1 of a kind fail (write, sync, open, name, any,
+ *             or logsync, the syncs of logs alone) with that error number; removing the file "SHIM_ROOT/heal" ends it, and what it counted is written to
  *             SHIM_COUNT when the process ends
  *
  * The record is a row of entries: type (u8), fd (u32), two numbers (u64), length (u32), bytes; in the machine's order.
@@ -42,6 +42,7 @@ static int fault_errno;
 static uint64_t syncs;
 /* What each descriptor below the root is: 0 none, 1 file, 2 directory, 3 file whose syncs are lies, 4 such directory. */
 static unsigned char kinds[FDS];
+static unsigned char is_log[FDS];
 
 __attribute__((constructor)) static void begin(void) {
   root = getenv("SHIM_ROOT");
@@ -110,7 +111,8 @@ static int resolve(int dir, const char *path, char *out) {
 
 /* Whether this call is one of those that are to fail. Called in order. */
 static int fails(const char *kind) {
-  if (fault_kind[0] == 0 || (strcmp(fault_kind, "any") != 0 && strcmp(fault_kind, kind) != 0)) return 0;
+  int any = strcmp(fault_kind, "any") == 0 && strcmp(kind, "logsync") != 0;
+  if (fault_kind[0] == 0 || (!any && strcmp(fault_kind, kind) != 0)) return 0;
   counted++;
   if (counted < fault_first || counted - fault_first >= fault_count) return 0;
   errno = fault_errno;
@@ -149,6 +151,8 @@ static int do_open(int dir, const char *path, int flags, mode_t mode) {
   if (fd >= FDS) _exit(97);
   if (fd >= 0) {
     kinds[fd] = kind_of(full);
+    const char *dot = strrchr(full, '.');
+    is_log[fd] = dot != NULL && strcmp(dot, ".log") == 0;
     say('O', fd, flags & O_CREAT ? 1 : 0, flags & O_TRUNC ? 1 : 0, full, strlen(full));
   }
   int error = errno;
@@ -265,7 +269,7 @@ static int do_sync(int fd, long call) {
   if (!watched(fd)) return syscall(call, fd);
   pthread_mutex_lock(&order);
   uint64_t number = ++syncs;
-  int lie = kinds[fd] > 2, fail = fails("sync"), error = errno;
+  int lie = kinds[fd] > 2, fail = fails("sync") || (is_log[fd] && fails("logsync")), error = errno;
   if (!lie && !fail) say('S', fd, number, 0, NULL, 0);
   if (fail) say('F', fd, number, 0, NULL, 0);
   pthread_mutex_unlock(&order);

@@ -13,6 +13,8 @@ import test_config
 test_config.TestConfig.is_emulator = True
 test_config.TestConfig.credential = test_config.TestConfig.masterKey
 test_config.TestConfig.credential_async = test_config.TestConfig.masterKey
+# Tests with two regions take the emulator's own port for both, whatever address they were given.
+test_config.TestConfig.local_host = test_config.TestConfig.host
 
 chosen = 0
 

@@ -7,9 +7,8 @@ use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::feed::ContinuationToken;
 use azure_data_cosmos::models::{ContainerProperties, PartitionKey, ThroughputProperties, TransactionalBatch};
 use azure_data_cosmos::options::{
-    BatchDeleteOptions, BatchReplaceOptions, BatchUpsertOptions, ChangeFeedOptions, ChangeFeedStartFrom,
-    ContentResponseOnWrite, CreateContainerOptions, ItemWriteOptions, MaxItemCountHint, OperationOptions, Precondition,
-    QueryOptions,
+    BatchDeleteOptions, BatchReplaceOptions, BatchUpsertOptions, ContentResponseOnWrite, CreateContainerOptions,
+    ItemWriteOptions, MaxItemCountHint, OperationOptions, Precondition, QueryOptions,
 };
 use azure_data_cosmos::{FeedScope, Query};
 use futures::TryStreamExt as _;
@@ -399,51 +398,6 @@ pub(crate) async fn queries_merge_partition_key_ranges(scene: &Scene) -> Outcome
         vec![29, 28, 27],
         "in order",
     )
-}
-
-pub(crate) async fn the_change_feed_tells_each_changed_item_once(scene: &Scene) -> Outcome {
-    /// What has changed since a position, or since the beginning; and the position after it.
-    async fn changes(
-        container: &ContainerClient,
-        since: Option<ContinuationToken>,
-    ) -> Outcome<(Vec<Value>, ContinuationToken)> {
-        let limit = MaxItemCountHint::Limit(NonZeroU32::new(2).ok_or("two is zero")?);
-        let mut options = ChangeFeedOptions::default().with_max_item_count(limit);
-        if let Some(token) = since {
-            options = options.with_continuation_token(token);
-        }
-        let start = ChangeFeedStartFrom::Beginning;
-        let feed = container.query_change_feed::<Value>(FeedScope::full_container(), start, Some(options));
-        let mut pages = feed.await.map_err(text)?;
-        let mut seen = Vec::new();
-        // The feed has no end: an empty page says that it has caught up.
-        while let Some(page) = pages.try_next().await.map_err(text)? {
-            if page.items().is_empty() {
-                break;
-            }
-            ensure(page.items().len() <= 2, format!("{} changes in a page of 2", page.items().len()))?;
-            seen.extend(page.items().iter().filter_map(|change| change.current()).map(user_part));
-            ensure(seen.len() <= 20, "the feed never catches up")?;
-        }
-        Ok((seen, pages.to_continuation_token().map_err(text)?))
-    }
-
-    let container = create_container(&scene.database, "feed", "/pk").await?;
-    let key = |id: &str| format!("p-{id}");
-    let body = |id: &str, value: i64| json!({ "id": id, "pk": key(id), "value": value });
-    for id in ["a", "b", "c", "d", "e"] {
-        create(&container, key(id), &body(id, 1)).await?;
-    }
-    replace(&container, key("a"), &body("a", 2), None).await?;
-    has_status(204, &container.delete_item(key("c"), "c", None).await, "a delete")?;
-    let (seen, position) = changes(&container, None).await?;
-    let expected = vec![body("b", 1), body("d", 1), body("e", 1), body("a", 2)];
-    equal(seen, expected, "the latest versions, oldest change first")?;
-    equal(changes(&container, Some(position.clone())).await?.0, vec![], "what has changed since")?;
-    create(&container, key("f"), &body("f", 1)).await?;
-    replace(&container, key("b"), &body("b", 2), None).await?;
-    let (seen, _) = changes(&container, Some(position)).await?;
-    equal(seen, vec![body("f", 1), body("b", 2)], "what has changed since")
 }
 
 pub(crate) async fn a_batch_is_applied_whole(scene: &Scene) -> Outcome {

@@ -7,10 +7,12 @@
 //!
 //! Every check makes its own items, so that one failure explains one thing. The program prints one line a check and a
 //! summary, and exits 1 unless every check passed. The JavaScript and Python programs beside it make the same checks
-//! under the same names, except where an SDK does not offer the operation (here PATCH, behind an unstable feature).
+//! under the same names, except where an SDK does not offer the operation (here bulk).
 
 mod checks;
 mod conformance;
+mod feeds;
+mod patches;
 mod policies;
 mod scene;
 mod storm;
@@ -98,11 +100,23 @@ async fn main() -> ExitCode {
                 pages_hold_every_item_once,
                 queries_take_parameters,
                 queries_merge_partition_key_ranges,
-                the_change_feed_tells_each_changed_item_once,
                 a_batch_is_applied_whole,
                 a_failed_batch_writes_nothing,
                 a_write_returns_the_document_when_asked,
                 a_wrong_key_is_401,
+            );
+            run!(
+                tally,
+                &scene,
+                patches: a_patch_obeys_the_etag,
+                a_patch_that_cannot_be_applied_changes_nothing,
+                racing_patches_lose_no_update,
+            );
+            run!(
+                tally,
+                &scene,
+                feeds: the_change_feed_tells_each_changed_item_once,
+                all_versions_and_deletes_are_told,
             );
             run!(tally, &scene, policies: unique_keys_are_kept, items_live_as_long_as_they_are_told);
             if let Err(reason) = scene.close().await {
