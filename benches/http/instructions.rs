@@ -13,11 +13,13 @@ const REQUESTS: usize = 2_000;
 const BEFORE: usize = 200;
 
 /// Counts GET and conditional PUT over both protocols, of etagdb and of the constant, and returns the lines of a table.
-pub(crate) fn count(load: &mut Load, answer_bytes: usize) -> Vec<String> {
+/// Documents have so many bytes, and answers so many.
+pub(crate) fn count(bytes: usize, answer_bytes: usize) -> Vec<String> {
     if !Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
         eprintln!("SKIPPED: instructions were not counted, because valgrind is missing; apt-get install valgrind");
         return Vec::new();
     }
+    let mut load = Load::prepare(bytes, 1, 1);
     let mut lines = vec![
         "| instructions of one request, outside of the system | constant | etagdb | ratio |".to_owned(),
         "|---|---|---|---|".to_owned(),
@@ -25,7 +27,7 @@ pub(crate) fn count(load: &mut Load, answer_bytes: usize) -> Vec<String> {
     for (protocol, name) in [(Protocol::Http1, "h1"), (Protocol::Http2, "h2")] {
         for (workload, what) in [(Workload::Get, "GET"), (Workload::PutMatch, "PUT, If-Match, buffered")] {
             let mut of = |kind| {
-                let mut total = |requests| under_valgrind(load, kind, protocol, workload, requests);
+                let mut total = |requests| under_valgrind(&mut load, kind, protocol, workload, requests);
                 let (all, before) = (total(BEFORE + REQUESTS), total(BEFORE));
                 all.saturating_sub(before) as f64 / REQUESTS as f64
             };
@@ -40,7 +42,7 @@ pub(crate) fn count(load: &mut Load, answer_bytes: usize) -> Vec<String> {
 fn under_valgrind(load: &mut Load, kind: Kind, protocol: Protocol, workload: Workload, requests: usize) -> u64 {
     let dir = tempfile::tempdir().expect("temporary directory");
     let out = dir.path().join("callgrind.out");
-    let valgrind = ["valgrind".to_owned(), "--tool=callgrind".to_owned(), out_file(&out), "-q".to_owned()];
+    let valgrind = ["valgrind", "--tool=callgrind", "--log-file=/dev/null", &out_file(&out)].map(str::to_owned);
     let server = Child::start_under(&valgrind, kind, 1);
     if matches!(kind, Kind::Sync | Kind::Buffered) {
         load.create_documents(server.address());

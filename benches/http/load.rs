@@ -32,8 +32,6 @@ pub(crate) enum Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Workload {
     Get,
-    /// Replaces whatever is there.
-    PutAny,
     /// Replaces the version that the connection wrote last.
     PutMatch,
 }
@@ -111,7 +109,7 @@ impl Load {
                 let link = format!("dbs/bench/colls/docs/docs/{id}");
                 let (method, body) = match workload {
                     Workload::Get => ("GET", Bytes::new()),
-                    Workload::PutAny | Workload::PutMatch => ("PUT", self.body(&id)),
+                    Workload::PutMatch => ("PUT", self.body(&id)),
                 };
                 let mut request = self.request(method, &format!("/{link}"), "docs", &link, body);
                 request.headers.push(("x-ms-documentdb-partitionkey", format!(r#"["{id}"]"#)));
@@ -135,7 +133,7 @@ impl Load {
                 self.request("POST", "/dbs", "dbs", "", database),
                 self.request("POST", "/dbs/bench/colls", "colls", "dbs/bench", container),
             ];
-            for document in (0..self.connections_max).flat_map(|number| self.requests(Workload::PutAny, number)) {
+            for document in (0..self.connections_max).flat_map(|number| self.requests(Workload::PutMatch, number)) {
                 let link = "dbs/bench/colls/docs";
                 let mut create = self.request("POST", &format!("/{link}/docs"), "docs", link, document.body);
                 let key = document.headers.into_iter().find(|(name, _)| *name == "x-ms-documentdb-partitionkey");

@@ -6,8 +6,8 @@
 //! to count what valgrind can, which is the same on a busy machine.
 //!
 //! Server and load have cores of their own, half of the machine each, so that neither slows the other down. All requests
-//! are signed with the account key, and etagdb checks every signature; the constant's server is sent the same requests and
-//! looks at nothing. The load is `load.rs`: no load generator that can be installed sends each connection's next
+//! are signed with the account key, and etagdb checks every signature; the constant's server is sent the same requests,
+//! reads their bodies, and looks at nothing. The load is `load.rs`: no load generator that can be installed sends each connection's next
 //! `If-Match` as the answer before gave it.
 
 mod h1;
@@ -106,9 +106,9 @@ fn main() {
 
 /// Prints the instructions of one request, of etagdb and of the constant.
 fn count_instructions(settings: &Settings) {
-    let mut load = Load::prepare(settings.bytes, 1, 1);
-    let answer_bytes = load.create_documents(Child::start_under(&[], Kind::Sync, 1).address());
-    for line in instructions::count(&mut load, answer_bytes) {
+    let store = Child::start(Kind::Sync, 1, None);
+    let answer_bytes = Load::prepare(settings.bytes, 1, 1).create_documents(store.address());
+    for line in instructions::count(settings.bytes, answer_bytes) {
         println!("{line}");
     }
 }
@@ -131,7 +131,7 @@ fn measure(settings: &Settings) {
 
     let mut table = Table::new(threads, pinned, settings, answer_bytes);
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        for workload in [Workload::Get, Workload::PutAny, Workload::PutMatch] {
+        for workload in [Workload::Get, Workload::PutMatch] {
             for (server, name) in [(&stores[0], "sync"), (&stores[1], "buffered")] {
                 // A read does not depend on how writes are made durable.
                 if workload == Workload::Get && name == "buffered" {
@@ -155,6 +155,9 @@ fn measure(settings: &Settings) {
                 }
             }
         }
+    }
+    if settings.only.is_empty() {
+        table.lines(&instructions::count(settings.bytes, answer_bytes));
     }
     let text = table.finish();
     if let Some(file) = &settings.file {

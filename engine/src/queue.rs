@@ -231,11 +231,11 @@ impl Queue {
             Some(next) if next.submissions.len() >= at_least => state.waiting.pop_front().unwrap_or_default(),
             _ => Group::default(),
         };
-        match group.submissions.len() {
-            0 => {}
-            1 => state.lone_groups = state.lone_groups.saturating_add(1),
-            _ => state.lone_groups = 0,
-        }
+        state.lone_groups = match group.submissions.len() {
+            0 => state.lone_groups,
+            1 => state.lone_groups.saturating_add(1),
+            _ => 0,
+        };
     }
 }
 

@@ -131,6 +131,10 @@ fn parse_authorization(header: &str) -> Result<SmallVec<[u8; SIGNATURE_ROOM]>, A
     let mut decoded: SmallVec<[u8; HEADER_ROOM]> = SmallVec::new();
     decoded.extend(percent_decode_str(header));
     let decoded = std::str::from_utf8(&decoded).map_err(|_| malformed("is not UTF-8"))?;
+    // As every SDK writes it.
+    if let Some(signature) = decoded.strip_prefix("type=master&ver=1.0&sig=").filter(|rest| !rest.contains('&')) {
+        return decode_signature(signature).ok_or_else(|| malformed(NOT_BASE64));
+    }
 
     let (mut kind, mut version, mut signature) = (None, None, None);
     for field in decoded.split('&') {
@@ -157,12 +161,16 @@ fn parse_authorization(header: &str) -> Result<SmallVec<[u8; SIGNATURE_ROOM]>, A
         None => return Err(malformed("names no `ver`")),
     }
     let signature = signature.ok_or_else(|| malformed("has no `sig`"))?;
-    let mut bytes: SmallVec<[u8; SIGNATURE_ROOM]> =
-        SmallVec::from_elem(0, base64::decoded_len_estimate(signature.len()));
-    let length =
-        STANDARD.decode_slice(signature, &mut bytes).map_err(|_| malformed("has a `sig` that is not base64"))?;
+    decode_signature(signature).ok_or_else(|| malformed(NOT_BASE64))
+}
+
+const NOT_BASE64: &str = "has a `sig` that is not base64";
+
+fn decode_signature(text: &str) -> Option<SmallVec<[u8; SIGNATURE_ROOM]>> {
+    let mut bytes: SmallVec<[u8; SIGNATURE_ROOM]> = SmallVec::from_elem(0, base64::decoded_len_estimate(text.len()));
+    let length = STANDARD.decode_slice(text, &mut bytes).ok()?;
     bytes.truncate(length);
-    Ok(bytes)
+    Some(bytes)
 }
 
 fn check_date(sent: &str, now: SystemTime) -> Result<(), AuthError> {

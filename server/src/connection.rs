@@ -43,6 +43,9 @@ pub(crate) struct Activity {
 #[derive(Debug)]
 pub(crate) struct Busy {
     activity: Arc<Activity>,
+    begun: Instant,
+    /// Set when it is answered.
+    took: Option<Duration>,
     /// Which request of its connection it is, counted from 1.
     number: usize,
 }
@@ -66,20 +69,20 @@ impl Activity {
         self.cutting.notified().await;
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(NONE - 1)
+    fn since_opened(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.opened).as_millis()).unwrap_or(NONE - 1)
     }
 
     pub(crate) fn begin(activity: &Arc<Activity>) -> Busy {
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
         let number = activity.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        activity.head_since.store(NONE, Ordering::Relaxed);
-        Busy { activity: Arc::clone(activity), number }
+        Busy { activity: Arc::clone(activity), number, begun: Instant::now(), took: None }
     }
 
     fn bytes_arrived(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == NONE {
-            self.head_since.store(self.now(), Ordering::Relaxed);
+        // Only the first head is timed.
+        if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == NONE {
+            self.head_since.store(self.since_opened(Instant::now()), Ordering::Relaxed);
         }
     }
 
@@ -92,7 +95,7 @@ impl Activity {
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return false;
         }
-        let now = self.now();
+        let now = self.since_opened(Instant::now());
         let passed = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();
         let head_since = self.head_since.load(Ordering::Relaxed);
         let first_head = self.requests.load(Ordering::Relaxed) == 0;
@@ -102,6 +105,11 @@ impl Activity {
 }
 
 impl Busy {
+    /// Notes that it is answered, and says how long that took.
+    pub(crate) fn answered(&mut self) -> Duration {
+        *self.took.insert(self.begun.elapsed())
+    }
+
     /// What is wrong with the request's framing. Nothing after such a request is one.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let refused = self.activity.refused.get()?;
@@ -118,7 +126,9 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.activity.idle_since.store(self.activity.now(), Ordering::Relaxed);
+        let ended = self.begun + self.took.unwrap_or_else(|| self.begun.elapsed());
+        let ended = self.activity.since_opened(ended);
+        self.activity.idle_since.store(ended, Ordering::Relaxed);
         self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

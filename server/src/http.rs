@@ -262,11 +262,7 @@ where
         let stopped = stopped.clone();
         service_fn(move |request| {
             let (shared, busy, stopped) = (Arc::clone(&shared), Activity::begin(&activity), stopped.clone());
-            async move {
-                let response = answer(&shared, &busy, request, stopped).await;
-                drop(busy);
-                Ok::<_, Infallible>(response)
-            }
+            async move { Ok::<_, Infallible>(answer(&shared, busy, request, stopped).await) }
         })
     };
     let mut connection = pin!(builder.serve_connection(io, service));
@@ -277,6 +273,8 @@ where
     }
     loop {
         tokio::select! {
+            // The others are looked at as well, unless this ends.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended");
@@ -301,15 +299,14 @@ where
 /// people's data in the other.
 async fn answer(
     shared: &Arc<Shared>,
-    busy: &Busy,
+    mut busy: Busy,
     request: hyper::Request<Incoming>,
     stopped: watch::Receiver<bool>,
 ) -> hyper::Response<Full<Payload>> {
-    let begun = Instant::now();
     let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().clone()));
     let mut operation = Operation::Unknown;
-    let response = examine(shared, busy, request, stopped, &mut operation).await;
-    let (status, took) = (response.status(), begun.elapsed());
+    let response = examine(shared, &busy, request, stopped, &mut operation).await;
+    let (status, took) = (response.status(), busy.answered());
     shared.service.metrics.answered(operation, status, took);
     if let Some((method, uri)) = logged {
         let activity = response.headers().get("x-ms-activity-id").and_then(|id| id.to_str().ok());
