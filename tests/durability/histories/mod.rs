@@ -35,6 +35,9 @@ use crate::summary;
 /// Far longer than any line takes to come: reaching it means that the store hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The first seed of the embedded histories.
+const FIRST: u64 = 0x6869_7374;
+
 /// How a life ends.
 #[derive(Debug, Clone, Copy)]
 enum Death {
@@ -184,6 +187,10 @@ fn lives(seed: u64, deaths: impl IntoIterator<Item = Death>, tally: &mut Tally) 
 
 /// How the lives of the store with this seed end.
 fn deaths(seed: u64) -> Vec<Death> {
+    // Of each kind one, in every run.
+    if seed == first_seed(FIRST) {
+        return vec![Death::Kill(3_000), Death::Hunger, Death::Fault("sync", 40, 1, 5), Death::Kill(500)];
+    }
     let mut random = Random::new(seed);
     (0..12).map(|_| Death::any(&mut random)).collect()
 }
@@ -204,9 +211,8 @@ pub(crate) fn again(case: &str) -> Result<(), String> {
 #[test]
 fn what_clients_see_across_deaths_of_all_kinds_is_one_order_that_agrees_with_time() {
     let (began, mut tally) = (Instant::now(), Tally::default());
-    let first = first_seed(0x6869_7374);
-    let each = [Death::Kill(3_000), Death::Hunger, Death::Fault("sync", 40, 1, 5), Death::Kill(500)];
-    lives(first, each, &mut tally);
+    let first = first_seed(FIRST);
+    lives(first, deaths(first), &mut tally);
     let mut seed = first;
     while seed == first || began.elapsed() < seconds() {
         seed += 1;
