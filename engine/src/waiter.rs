@@ -113,12 +113,12 @@ impl Waiter {
             thread::yield_now();
         }
         let mut slot = self.slot.lock();
-        self.is_called.store(false, Ordering::Relaxed);
         loop {
-            match slot.turn.take() {
-                Some(turn) => return turn,
-                None => self.called.wait(&mut slot),
+            if let Some(turn) = slot.turn.take() {
+                self.is_called.store(false, Ordering::Relaxed);
+                return turn;
             }
+            self.called.wait(&mut slot);
         }
     }
 
