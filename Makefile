@@ -12,7 +12,7 @@ schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
 .PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm
 .PHONY: bench bench-http bench-peers mark scaling latency instructions memory
-.PHONY: soak fuzz powercut histories schedules schedules-once mutants explorer-screenshots
+.PHONY: soak fuzz powercut again histories schedules schedules-once mutants explorer-screenshots
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -107,14 +107,17 @@ bench-http: tools ## the server beside its own HTTP stack: writes benches/result
 	@mkdir -p benches/results
 	$(CARGO) bench --locked --workspace --bench http -- $(if $(BENCH),$(BENCH),--rounds 3 --write $(CURDIR)/benches/results/http.md)
 
-powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes)
+powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes, with a table)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
-	  $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=1 \
-	  power damage faults seeded real_disk kill checkpoints linearizab
+	  scripts/summary.sh $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=2 \
+	  again power damage faults seeded real_disk kill checkpoints linearizab
 
-histories: build ## concurrent clients, embedded and over HTTP, across kills and faults, for SECONDS=600 each (SEED=1 for other choices)
+again: ## try the cases once more that the durability tests failed at (ETAGDB_CASE="fault write:37:1:28" tries that one)
+	$(CARGO) test --release --locked --workspace --test durability cases_that_once_failed -- --nocapture
+
+histories: build ## concurrent clients, embedded and over HTTP, across kills and faults, at once, for SECONDS=600 (SEED=1 for other choices)
 	ETAGDB_HISTORY_SECONDS=$(or $(SECONDS),600) ETAGDB_SEED=$(or $(SEED),0) ETAGDB_BIN=$(abspath $(target))/release/etagdb \
-	  $(CARGO) test --release --locked --workspace --test durability histories -- --nocapture --test-threads=1
+	  scripts/summary.sh $(CARGO) test --release --locked --workspace --test durability histories -- --nocapture
 
 # A package of its own, without RocksDB and without the server: it compiles in half a minute. With planted bugs.
 schedules-once:

@@ -31,7 +31,7 @@ struct Settings {
 impl Settings {
     fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<Settings> {
         let mut settings =
-            Settings { writers: 64, pairs: 80, turn: Duration::from_millis(250), dir: std::env::temp_dir() };
+            Settings { writers: 64, pairs: 200, turn: Duration::from_millis(100), dir: std::env::temp_dir() };
         // Cargo says that it is a benchmark.
         let mut arguments = arguments.filter(|argument| argument != "--bench");
         while let Some(name) = arguments.next() {
@@ -128,12 +128,15 @@ fn measure(settings: &Settings, switch: &Path) -> Result<ExitCode> {
         rates[0] / pairs as f64,
         rates[1] / pairs as f64
     );
+    // Between these ranks the median of all turns there could be is found 19 times of 20, whatever their distribution.
+    let spread = 0.98 / (ratios.len() as f64).sqrt();
+    let cost = |share: f64| 100.0 * (1.0 - at(share.clamp(0.0, 1.0)));
     println!(
-        "with / without: median {:.4} (quartiles {:.4} and {:.4}): it costs {:.2} %; the goal is 2 % at most",
+        "with / without: median {:.4}: it costs {:.1} % (95 % confidence: {:.1} to {:.1}); the goal is 2 % at most",
         at(0.5),
-        at(0.25),
-        at(0.75),
-        100.0 * (1.0 - at(0.5))
+        cost(0.5),
+        cost(0.5 + spread),
+        cost(0.5 - spread)
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -151,6 +151,12 @@ impl Load {
         })
     }
 
+    /// Sends so many requests, one after another.
+    pub(crate) fn send(&mut self, server: SocketAddr, protocol: Protocol, workload: Workload, requests: usize) {
+        self.date = httpdate::fmt_http_date(SystemTime::now());
+        on_thread(server, protocol, workload, vec![self.requests(workload, 0)], End::After(requests));
+    }
+
     /// Has so many connections ask for so long.
     pub(crate) fn run(
         &mut self,
@@ -174,7 +180,7 @@ impl Load {
         let (mut nanos, cpu) = std::thread::scope(|scope| {
             let threads: Vec<_> = of_threads
                 .into_iter()
-                .map(|own| scope.spawn(move || on_thread(address, protocol, workload, own, from, until)))
+                .map(|own| scope.spawn(move || on_thread(address, protocol, workload, own, End::At { from, until })))
                 .collect();
             std::thread::sleep(from.saturating_duration_since(Instant::now()));
             let before = server.cpu_time();
@@ -199,20 +205,28 @@ impl Load {
     }
 }
 
+/// When a connection stops.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// At this moment; what was sent before the first is not counted.
+    At { from: Instant, until: Instant },
+    /// After so many requests.
+    After(usize),
+}
+
 /// Keeps a thread's share of the connections busy. Returns how long each counted answer took.
 fn on_thread(
     server: SocketAddr,
     protocol: Protocol,
     workload: Workload,
     connections: Vec<Vec<Request>>,
-    from: Instant,
-    until: Instant,
+    end: End,
 ) -> Vec<u64> {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let all: Vec<_> = connections
             .into_iter()
-            .map(|requests| tokio::spawn(on_connection(server, protocol, workload, Arc::new(requests), from, until)))
+            .map(|requests| tokio::spawn(on_connection(server, protocol, workload, Arc::new(requests), end)))
             .collect();
         let mut nanos = Vec::new();
         for connection in all {
@@ -242,8 +256,7 @@ async fn on_connection(
     protocol: Protocol,
     workload: Workload,
     requests: Arc<Vec<Request>>,
-    from: Instant,
-    until: Instant,
+    end: End,
 ) -> Vec<u64> {
     let count = requests.len();
     let mut etags: Vec<Option<String>> = vec![None; count];
@@ -266,20 +279,24 @@ async fn on_connection(
         }
     }
     let mut nanos = Vec::with_capacity(1 << 16);
-    let mut number = 0;
-    loop {
+    for sent in 0.. {
+        let number = sent % count;
         let begun = Instant::now();
-        if begun >= until {
-            return nanos;
+        let (is_over, is_counted) = match end {
+            End::At { from, until } => (begun >= until, begun >= from),
+            End::After(requests) => (sent >= requests, true),
+        };
+        if is_over {
+            break;
         }
         let answer = connection.send(number, etags[number].as_deref().filter(|_| is_conditional)).await;
         assert_eq!(answer.status, 200, "{} {}", requests[number].method, requests[number].path);
         if is_conditional {
             etags[number] = answer.etag;
         }
-        if begun >= from {
+        if is_counted {
             nanos.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
-        number = (number + 1) % count;
     }
+    nanos
 }

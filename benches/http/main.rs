@@ -2,7 +2,8 @@
 //! of threads, answering a constant of the same size. HTTP/1.1 and HTTP/2 over clear text, 1 to 256 connections, each of
 //! which waits for its answer before it asks again. Prints a table with the goals, and writes it to a file.
 //!
-//! `cargo bench --bench http -- [--seconds S] [--rounds R] [--bytes B] [--only TEXT] [--write FILE]`
+//! `cargo bench --bench http -- [--seconds S] [--rounds R] [--bytes B] [--only TEXT] [--write FILE]`, or `--instructions`
+//! to count what valgrind can, which is the same on a busy machine.
 //!
 //! Server and load have cores of their own, half of the machine each, so that neither slows the other down. All requests
 //! are signed with the account key, and etagdb checks every signature; the constant's server is sent the same requests and
@@ -11,6 +12,7 @@
 
 mod h1;
 mod h2;
+mod instructions;
 mod load;
 mod servers;
 mod table;
@@ -30,17 +32,24 @@ struct Settings {
     bytes: usize,
     /// Rows whose name contains this.
     only: String,
+    /// Whether to count instructions in place of requests a second.
+    instructions: bool,
     /// Where to write the table.
     file: Option<String>,
 }
 
 impl Settings {
     fn from_arguments() -> Settings {
-        let mut settings = Settings { seconds: 1.0, rounds: 1, bytes: 1024, only: String::new(), file: None };
+        let mut settings =
+            Settings { seconds: 1.0, rounds: 1, bytes: 1024, only: String::new(), instructions: false, file: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(flag) = arguments.next() {
             // Cargo passes this to every benchmark.
             if flag == "--bench" {
+                continue;
+            }
+            if flag == "--instructions" {
+                settings.instructions = true;
                 continue;
             }
             let value = arguments.next().unwrap_or_else(|| panic!("{flag} needs a value"));
@@ -51,7 +60,9 @@ impl Settings {
                 "--bytes" => settings.bytes = number() as usize,
                 "--only" => settings.only = value,
                 "--write" => settings.file = Some(value),
-                _ => panic!("unknown flag {flag}; known are --seconds, --rounds, --bytes, --only and --write"),
+                _ => panic!(
+                    "unknown flag {flag}; known are --seconds, --rounds, --bytes, --only, --write and --instructions"
+                ),
             }
         }
         settings
@@ -74,6 +85,10 @@ fn main() {
     {
         return servers::serve(rest);
     }
+    let settings = Settings::from_arguments();
+    if settings.instructions {
+        return count_instructions(&settings);
+    }
     let own = std::env::current_exe().expect("the path of this program");
     if std::env::var_os(PINNED).is_none()
         && let Some((_, load_cores)) = cores()
@@ -86,7 +101,16 @@ fn main() {
             ),
         }
     }
-    measure(&Settings::from_arguments());
+    measure(&settings);
+}
+
+/// Prints the instructions of one request, of etagdb and of the constant.
+fn count_instructions(settings: &Settings) {
+    let mut load = Load::prepare(settings.bytes, 1, 1);
+    let answer_bytes = load.create_documents(Child::start_under(&[], Kind::Sync, 1).address());
+    for line in instructions::count(&mut load, answer_bytes) {
+        println!("{line}");
+    }
 }
 
 fn measure(settings: &Settings) {

@@ -37,14 +37,20 @@ pub(crate) struct Child {
 impl Child {
     /// Starts this program again as a server with so many threads, on these cores.
     pub(crate) fn start(kind: Kind, threads: usize, cores: Option<&str>) -> Child {
+        let pinned = cores.map(|cores| ["taskset".to_owned(), "-c".to_owned(), cores.to_owned()]);
+        Child::start_under(pinned.as_ref().map_or(&[], |words| &words[..]), kind, threads)
+    }
+
+    /// Starts this program again as a server with so many threads, by way of another program.
+    pub(crate) fn start_under(other: &[String], kind: Kind, threads: usize) -> Child {
         let own = std::env::current_exe().expect("the path of this program");
-        let mut command = match cores {
-            Some(cores) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", cores]).arg(own);
+        let mut command = match other {
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(own);
                 command
             }
-            None => Command::new(own),
+            [] => Command::new(own),
         };
         let kind = match kind {
             Kind::Sync => "sync".to_owned(),
@@ -132,7 +138,6 @@ async fn constant(bytes: usize) {
                     .http1()
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(120))
-                    .max_headers(128)
                     .max_buf_size(64 * 1024);
                 builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(64 * 1024);
                 let service = service_fn(move |request| answer(request, body.clone()));

@@ -129,10 +129,13 @@ mod tests {
     fn an_operation_takes_as_long_as_it_takes() {
         let load = Load { threads: 2, documents: 10, bytes: 100, time_every: 1 };
         let measured = run(&Sleep(Duration::from_millis(5)), &load, 0.1);
-        assert!(measured.operations >= 2 && measured.operations <= 42, "{}", measured.operations);
+        // Each of the two threads may have been in the midst of one when the time was up.
+        let most = 2 * (measured.elapsed.as_millis() / 5 + 1);
+        let operations = u128::from(measured.operations);
+        assert!(operations >= 2 && operations <= most, "{operations} of {most}");
         assert_eq!(measured.conflicts, measured.operations);
         assert_eq!(measured.latencies.len(), measured.operations);
         assert!(measured.latencies.min() >= 4_900_000, "{}", measured.latencies.min());
-        assert!(measured.rate() <= 400.0, "{}", measured.rate());
+        assert!(measured.rate() <= most as f64 / measured.elapsed.as_secs_f64(), "{}", measured.rate());
     }
 }

@@ -28,6 +28,15 @@ impl Etag {
     /// An etag that no version has or will have: `Precondition::Match(Etag::NEVER)` always fails.
     pub const NEVER: Etag = Etag(0);
 
+    /// Bytes of the text form.
+    pub const TEXT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    /// Writes the text form into `buffer` and returns it, as [`Display`](fmt::Display) writes it: for those who write many
+    /// and need no `String`.
+    pub fn write_to(self, buffer: &mut [u8; Etag::TEXT_BYTES]) -> &str {
+        Uuid::from_u128(self.0).hyphenated().encode_lower(buffer)
+    }
+
     /// High 64 bits the epoch, low 64 bits the commit sequence. Sequences start at 1, so this is never `NEVER`.
     pub(crate) fn new(epoch: u64, seq: CommitSeq) -> Etag {
         Etag(u128::from(epoch) << 64 | u128::from(seq.0))
@@ -51,7 +60,7 @@ impl Etag {
 
 impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Uuid::from_u128(self.0).hyphenated().fmt(f)
+        f.write_str(self.write_to(&mut [0; Etag::TEXT_BYTES]))
     }
 }
 
@@ -72,7 +81,7 @@ impl FromStr for Etag {
     /// [`ParseEtagError`] for anything else.
     fn from_str(text: &str) -> Result<Etag, ParseEtagError> {
         let etag = Uuid::try_parse(text).map(|uuid| Etag(uuid.as_u128())).map_err(|_| ParseEtagError)?;
-        if etag.to_string() == text { Ok(etag) } else { Err(ParseEtagError) }
+        if etag.write_to(&mut [0; Etag::TEXT_BYTES]) == text { Ok(etag) } else { Err(ParseEtagError) }
     }
 }
 

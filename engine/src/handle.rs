@@ -33,7 +33,7 @@ impl CommitHandle {
         CommitHandle(match judged {
             Ok(Judged::Queued { ticket, receipts, operations }) => {
                 let results = store.results(ticket.place, &receipts, operations);
-                State::Waiting(ticket.into_answer(), Ok(results))
+                State::Waiting(store.answer(ticket), Ok(results))
             }
             Ok(Judged::Answer(basis, outcome)) => match store.answer_after(basis) {
                 Ok(Some(answer)) => State::Waiting(answer, outcome),

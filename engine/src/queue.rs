@@ -8,7 +8,9 @@
 //! meanwhile, it goes on with them, for a few groups, since to wake another leader takes as long as half a sync; then it
 //! calls the first in the queue to lead. With nobody there the lead lapses. So a lone writer never hands over to another
 //! thread. Only where the first in the queue waits as a future is there nobody to call, and then threads of the store's
-//! own lead and land.
+//! own lead and land. To wake them takes longer than a write that is not synced; so a writer that has been alone for a
+//! while, and whose writes were quick, leads itself in `submit`. With many, the thread is better: while it wakes up, and
+//! while it writes, they queue, and one write takes them all.
 //!
 //! What can be done before and after the write to disk is kept away from the leader, for everybody waits for it:
 //! writers encode their rows when they queue, and those who were answered first wake the others.
@@ -22,6 +24,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::collection::CollectionState;
 use crate::committer::Summons;
@@ -47,6 +50,10 @@ const GROUPS_PER_LEAD: usize = 4;
 const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
 /// So many writers are worth going on for, when they sleep through a sync.
 pub(crate) const MANY: usize = 16;
+/// After so many groups of one writer each, the next one leads although it waits as a future, if nothing is synced.
+const LONE_GROUPS: u32 = 64;
+/// A write to the log that takes longer waits for RocksDB or the disk; whoever waits as a future is not to wait for that.
+const QUICK: Duration = Duration::from_millis(1);
 /// How often a writer looks for its answer, and lets others have the processor, before it sleeps, when nothing is synced:
 /// some hundred microseconds.
 const LOOKS: u32 = 500;
@@ -74,6 +81,8 @@ struct QueueState {
     under_way: usize,
     bytes: usize,
     led: bool,
+    /// Groups in a row that had one writer each, and were written quickly.
+    lone_groups: u32,
     last_assigned: u64,
     last_time_ms: u64,
     /// Why the last generation ended.
@@ -148,13 +157,6 @@ pub(crate) struct Ticket {
     leads: bool,
 }
 
-impl Ticket {
-    /// For a holder that waits as a future.
-    pub(crate) fn into_answer(self) -> Answer {
-        Answer(self.waiter)
-    }
-}
-
 impl QueueState {
     /// Keeps the room of rows that have been written for the next group.
     fn keep(&mut self, rows: &mut Rows) {
@@ -172,6 +174,7 @@ impl Queue {
             under_way: 0,
             bytes: 0,
             led: false,
+            lone_groups: 0,
             last_assigned,
             last_time_ms,
             failure: String::new(),
@@ -228,6 +231,11 @@ impl Queue {
             Some(next) if next.submissions.len() >= at_least => state.waiting.pop_front().unwrap_or_default(),
             _ => Group::default(),
         };
+        match group.submissions.len() {
+            0 => {}
+            1 => state.lone_groups = state.lone_groups.saturating_add(1),
+            _ => state.lone_groups = 0,
+        }
     }
 }
 
@@ -272,8 +280,9 @@ impl Core {
         let submission = Submission { work, place, is_encoded, waiter: Arc::clone(&waiter), result: Ok(()) };
         group.submissions.push(submission);
         let first = !std::mem::replace(&mut state.led, true);
+        let is_alone = state.lone_groups >= LONE_GROUPS && !self.options.syncs();
         drop(state);
-        let leads = first && wait == Wait::Blocking;
+        let leads = first && (wait == Wait::Blocking || is_alone);
         if first && !leads {
             queue.summons.call();
         }
@@ -323,10 +332,19 @@ impl Core {
     pub(crate) fn answer_after(&self, basis: Basis) -> Result<Option<Answer>> {
         match self.waits_for(basis) {
             true => {
-                self.enqueue(Work::After(basis.seq), basis.generation, Wait::AsFuture).map(|t| Some(t.into_answer()))
+                let ticket = self.enqueue(Work::After(basis.seq), basis.generation, Wait::AsFuture)?;
+                Ok(Some(self.answer(ticket)))
             }
             false => Ok(None),
         }
+    }
+
+    /// The answer to what was queued, for a holder that waits as a future. Leads the queue first, if it is to.
+    pub(crate) fn answer(&self, ticket: Ticket) -> Answer {
+        if ticket.leads {
+            self.lead(None);
+        }
+        Answer(ticket.waiter)
     }
 
     /// Whether a judgement on this basis may not be told yet, or never: when its generation has ended, a later commit may
@@ -389,7 +407,12 @@ impl Core {
                 self.land_rounds(lander.insert(self.landings.lander()), own, &mut answer);
             }
             match self.log_group(&mut lead.group) {
-                Ok(logged) => self.landings.add(logged),
+                Ok(logged) => {
+                    if logged.write_time > QUICK {
+                        self.queue.state.lock().lone_groups = 0;
+                    }
+                    self.landings.add(logged);
+                }
                 Err(unlogged) => {
                     drop(lander);
                     self.fail_group(std::mem::take(&mut lead.group), unlogged, own, &mut answer);
@@ -514,6 +537,9 @@ impl Drop for Lead<'_> {
         }
         let mut state = self.core.queue.state.lock();
         state.keep(&mut self.group.rows);
+        if !state.waiting.is_empty() {
+            state.lone_groups = 0;
+        }
         match state.waiting.front().and_then(|group| group.submissions.first()) {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),

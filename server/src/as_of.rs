@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use etagdb::{AsOf, CommitSeq, Error, Snapshot};
+use http::HeaderName;
 use serde_json::json;
 
 use crate::catalog::Container;
@@ -18,13 +19,13 @@ use crate::status::ApiError;
 use crate::wire::{self, Version};
 
 /// Names a state of the past.
-pub(crate) const AS_OF: &str = "x-etagdb-as-of";
+pub(crate) static AS_OF: HeaderName = HeaderName::from_static("x-etagdb-as-of");
 /// Asks for the list of an item's versions.
-const VERSIONS: &str = "x-etagdb-versions";
+static VERSIONS: HeaderName = HeaderName::from_static("x-etagdb-versions");
 
 /// The state that a request asks for, if it asks for one.
 pub(crate) fn requested(headers: Headers<'_>) -> Result<Option<AsOf>, ApiError> {
-    let Some(text) = headers.text(AS_OF)? else { return Ok(None) };
+    let Some(text) = headers.text(&AS_OF)? else { return Ok(None) };
     parse(text).map(Some).ok_or_else(|| {
         ApiError::bad_request(format!(
             "The value {text:?} specified for the header '{AS_OF}' is invalid: it must be an etag in quotes, a commit \
@@ -35,12 +36,12 @@ pub(crate) fn requested(headers: Headers<'_>) -> Result<Option<AsOf>, ApiError> 
 
 /// Whether a request asks for the list of an item's versions.
 pub(crate) fn asks_for_versions(headers: Headers<'_>) -> bool {
-    headers.flag(VERSIONS)
+    headers.flag(&VERSIONS)
 }
 
 /// Refuses what cannot be done in the past.
 pub(crate) fn refuse(headers: Headers<'_>, what: &str) -> Result<(), ApiError> {
-    for name in [AS_OF, VERSIONS] {
+    for name in [&AS_OF, &VERSIONS] {
         if headers.text(name)?.is_some() {
             return Err(ApiError::bad_request(format!("The header '{name}' is understood on reads, not on {what}.")));
         }
@@ -84,7 +85,7 @@ pub(crate) fn versions(
     headers: Headers<'_>,
     operation: &Operation,
 ) -> Result<Reply, ApiError> {
-    if headers.text(AS_OF)?.is_some() {
+    if headers.text(&AS_OF)?.is_some() {
         return Err(ApiError::bad_request(format!(
             "The headers '{AS_OF}' and '{VERSIONS}' ask for different things; send one of them."
         )));

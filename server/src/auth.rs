@@ -14,9 +14,14 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::Sha256;
+use smallvec::SmallVec;
 
 /// How far a request's date may lie before or after the server's.
 const DATE_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// Room on the stack for an authorization header, and for a signature while it is decoded. Longer ones take the heap.
+const HEADER_ROOM: usize = 128;
+const SIGNATURE_ROOM: usize = 36;
 
 /// Everything but the characters that a URI never needs to escape.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -119,11 +124,13 @@ fn signed_text(method: &str, resource_type: &str, resource_link: &str, x_ms_date
 }
 
 /// Takes `type=master&ver=1.0&sig=...` apart, percent-encoded or not, and returns the bytes of the signature.
-fn parse_authorization(header: &str) -> Result<Vec<u8>, AuthError> {
+fn parse_authorization(header: &str) -> Result<SmallVec<[u8; SIGNATURE_ROOM]>, AuthError> {
     let malformed = |what: &str| {
         AuthError(format!("the authorization header {what}; it should be `type=master&ver=1.0&sig=...`, URL-encoded"))
     };
-    let decoded = percent_decode_str(header).decode_utf8().map_err(|_| malformed("is not UTF-8"))?;
+    let mut decoded: SmallVec<[u8; HEADER_ROOM]> = SmallVec::new();
+    decoded.extend(percent_decode_str(header));
+    let decoded = std::str::from_utf8(&decoded).map_err(|_| malformed("is not UTF-8"))?;
 
     let (mut kind, mut version, mut signature) = (None, None, None);
     for field in decoded.split('&') {
@@ -150,7 +157,12 @@ fn parse_authorization(header: &str) -> Result<Vec<u8>, AuthError> {
         None => return Err(malformed("names no `ver`")),
     }
     let signature = signature.ok_or_else(|| malformed("has no `sig`"))?;
-    STANDARD.decode(signature).map_err(|_| malformed("has a `sig` that is not base64"))
+    let mut bytes: SmallVec<[u8; SIGNATURE_ROOM]> =
+        SmallVec::from_elem(0, base64::decoded_len_estimate(signature.len()));
+    let length =
+        STANDARD.decode_slice(signature, &mut bytes).map_err(|_| malformed("has a `sig` that is not base64"))?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn check_date(sent: &str, now: SystemTime) -> Result<(), AuthError> {

@@ -105,7 +105,7 @@ fn prepare_one(
     // The service has one match token per operation, and a read takes it as the version its client has already.
     let if_none_match = condition(operation.if_none_match.as_deref().or(operation.if_match.as_deref()));
     let definition = &container.definition.partition_key;
-    let own_key = |item: &Item| -> Result<Vec<u8>, ApiError> {
+    let own_key = |item: &Item<'_>| -> Result<Vec<u8>, ApiError> {
         Ok(item_key::item_key(definition, &item.key(container, sent.clone())?, &item.id))
     };
     let address = |id: &str, action: Action| {

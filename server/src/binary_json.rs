@@ -23,6 +23,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use crate::document::{self, MAX_DEPTH};
+use crate::status::ApiError;
 
 /// What every body in binary JSON begins with, and no UTF-8 text does.
 const PREAMBLE: u8 = 0x80;
@@ -87,8 +88,18 @@ impl fmt::Display for BinaryJsonError {
 impl std::error::Error for BinaryJsonError {}
 
 /// True if the body is binary JSON rather than text.
-pub(crate) fn is_binary(body: &[u8]) -> bool {
+fn is_binary(body: &[u8]) -> bool {
     body.first() == Some(&PREAMBLE)
+}
+
+/// Returns the text of a body of either kind; text as it is.
+pub(crate) fn as_text(body: &[u8]) -> Result<Cow<'_, [u8]>, ApiError> {
+    if !is_binary(body) {
+        return Ok(body.into());
+    }
+    let text =
+        to_text(body).map_err(|error| ApiError::bad_request(format!("The request body is invalid: {error}.")))?;
+    Ok(text.into())
 }
 
 /// Returns the text of a body in binary JSON.

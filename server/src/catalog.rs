@@ -16,6 +16,7 @@ use std::sync::Arc;
 use etagdb::{
     Collection, CommitSeq, Document, Error, Etag, Precondition, ScanRange, Snapshot, Store, WriteBatch, Written,
 };
+use http::HeaderValue;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,9 @@ pub(crate) struct Container {
     pub(crate) self_link: String,
     /// `dbs/<name>/colls/<name>`
     pub(crate) name_link: String,
+    /// Its rid and its `name_link` as headers carry them; a name may have what no header can hold.
+    pub(crate) content_path: Option<HeaderValue>,
+    pub(crate) alt_content_path: Option<HeaderValue>,
 }
 
 /// What `sys/databases` holds under a database's number.
@@ -507,7 +511,23 @@ impl Container {
         Contents { items, unique, indexes }: Contents,
     ) -> Container {
         let name_link = format!("dbs/{}/colls/{}", database.id, definition.id);
-        Container { rid, definition, ranges, indexes, etag, ts, items, unique, self_link: self_link(rid), name_link }
+        let content_path = HeaderValue::from_str(&rid.to_string()).ok();
+        let alt_content_path = HeaderValue::from_str(&name_link).ok();
+        let self_link = self_link(rid);
+        Container {
+            rid,
+            definition,
+            ranges,
+            indexes,
+            etag,
+            ts,
+            items,
+            unique,
+            self_link,
+            name_link,
+            content_path,
+            alt_content_path,
+        }
     }
 
     /// The items as of commit `seq`; `None` when that state is gone: dropped by retention, or lost to a restore.

@@ -2,10 +2,12 @@
 //!
 //! Owns every request header name but those of the signature. It never looks at a body or at the store.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use etagdb::{CommitSeq, Etag, Precondition};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{AsHeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::catalog::Container;
 use crate::item_key;
@@ -18,9 +20,13 @@ pub(crate) const PAGE_ITEMS_DEFAULT: usize = 1000;
 /// Most documents on one page whatever the client asks for; a page may always be shorter than asked.
 const PAGE_ITEMS_MAX: i64 = 10_000;
 
-const PARTITION_KEY: &str = "x-ms-documentdb-partitionkey";
+// What nearly every request is asked for. These names are ready for the look-up, where a text would have to be read first.
+static PARTITION_KEY: HeaderName = HeaderName::from_static("x-ms-documentdb-partitionkey");
+static SESSION_TOKEN: HeaderName = HeaderName::from_static("x-ms-session-token");
+static INTENDED_CONTAINER: HeaderName = HeaderName::from_static("x-ms-cosmos-intended-collection-rid");
+static ACTIVITY_ID: HeaderName = HeaderName::from_static("x-ms-activity-id");
+static PREFER: HeaderName = HeaderName::from_static("prefer");
 const PARTITION_KEY_RANGE: &str = "x-ms-documentdb-partitionkeyrangeid";
-const SESSION_TOKEN: &str = "x-ms-session-token";
 
 /// Storage keys: from the first on and up to the second, if there is an end.
 type KeyBounds = (Vec<u8>, Option<Vec<u8>>);
@@ -75,12 +81,12 @@ pub(crate) enum Scope {
 }
 
 impl<'a> Headers<'a> {
-    fn get(self, name: &str) -> Option<&'a HeaderValue> {
+    fn get(self, name: impl AsHeaderName) -> Option<&'a HeaderValue> {
         self.0.get(name)
     }
 
     /// The header as text, or a 400 that names it.
-    pub(crate) fn text(self, name: &str) -> Result<Option<&'a str>, ApiError> {
+    pub(crate) fn text(self, name: impl AsHeaderName + Display + Copy) -> Result<Option<&'a str>, ApiError> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => match value.to_str() {
@@ -91,7 +97,7 @@ impl<'a> Headers<'a> {
     }
 
     /// A flag: SDKs write `true` and `True`.
-    pub(crate) fn flag(self, name: &str) -> bool {
+    pub(crate) fn flag(self, name: impl AsHeaderName) -> bool {
         self.get(name).is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"true"))
     }
 
@@ -144,7 +150,7 @@ impl<'a> Headers<'a> {
 
     /// The value of a preference; the first counts if there are several.
     fn preference(self, wanted: &str) -> Option<&'a str> {
-        let values = self.0.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let values = self.0.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).find_map(|part| {
             // What follows a semicolon are parameters of the preference.
             let (name, value) = part.split(';').next()?.split_once('=')?;
@@ -153,7 +159,7 @@ impl<'a> Headers<'a> {
     }
 
     /// The condition in `name`. Two headers of one name are one value with a comma, which is the etag of nothing.
-    fn condition(self, name: &str) -> Condition {
+    fn condition(self, name: HeaderName) -> Condition {
         let mut values = self.0.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Condition::None,
@@ -164,22 +170,22 @@ impl<'a> Headers<'a> {
 
     /// The one condition of a write.
     pub(crate) fn if_match(self) -> Condition {
-        self.condition("if-match")
+        self.condition(IF_MATCH)
     }
 
     /// The one condition of a read.
     pub(crate) fn if_none_match(self) -> Condition {
-        self.condition("if-none-match")
+        self.condition(IF_NONE_MATCH)
     }
 
     /// `If-None-Match` as sent, for feeds whose etags are positions.
     pub(crate) fn if_none_match_text(self) -> Option<&'a [u8]> {
-        self.get("if-none-match").map(|value| value.as_bytes().trim_ascii())
+        self.get(IF_NONE_MATCH).map(|value| value.as_bytes().trim_ascii())
     }
 
     /// `If-Modified-Since`. A value that is no HTTP date is ignored (RFC 9110, section 13.1.3).
     pub(crate) fn if_modified_since(self) -> Option<SystemTime> {
-        self.get("if-modified-since")
+        self.get(IF_MODIFIED_SINCE)
             .and_then(|value| value.to_str().ok())
             .and_then(|text| httpdate::parse_http_date(text).ok())
     }
@@ -203,9 +209,9 @@ impl<'a> Headers<'a> {
 
     /// The partition key that the client sent, if it sent one.
     pub(crate) fn partition_key(self) -> Result<Option<PartitionKey>, ApiError> {
-        let Some(text) = self.text(PARTITION_KEY)? else { return Ok(None) };
+        let Some(text) = self.text(&PARTITION_KEY)? else { return Ok(None) };
         partition_key::parse_header(text).map(Some).map_err(|error| {
-            ApiError::bad_request(format!("The value of the header '{PARTITION_KEY}' is invalid: {error}"))
+            ApiError::bad_request(format!("The value of the header '{}' is invalid: {error}", PARTITION_KEY.as_str()))
         })
     }
 
@@ -276,7 +282,7 @@ impl<'a> Headers<'a> {
 
     /// Refuses a request meant for an earlier container of the same name.
     pub(crate) fn check_container(self, rid: ContainerRid) -> Result<(), ApiError> {
-        match self.text("x-ms-cosmos-intended-collection-rid")? {
+        match self.text(&INTENDED_CONTAINER)? {
             Some(intended) if !intended.is_empty() && intended != rid.to_string() => Err(ApiError::bad_request(format!(
                 "The request was meant for the container with the rid {intended}, but this name now belongs to {rid}."
             ))
@@ -288,7 +294,7 @@ impl<'a> Headers<'a> {
     /// Refuses a read that must see more than this store has: its client has talked to another copy, or this one was
     /// restored.
     pub(crate) fn check_session(self, last: CommitSeq) -> Result<(), ApiError> {
-        let Some(token) = self.text(SESSION_TOKEN)? else { return Ok(()) };
+        let Some(token) = self.text(&SESSION_TOKEN)? else { return Ok(()) };
         for part in token.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let seen = session_sequence(part).ok_or_else(|| {
                 ApiError::bad_request(format!(
@@ -325,9 +331,7 @@ impl<'a> Headers<'a> {
 
     /// The client's name for this request, if it is a GUID.
     pub(crate) fn activity_id(self) -> Option<uuid::Uuid> {
-        self.get("x-ms-activity-id")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| uuid::Uuid::try_parse(text).ok())
+        self.get(&ACTIVITY_ID).and_then(|value| value.to_str().ok()).and_then(|text| uuid::Uuid::try_parse(text).ok())
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etagdb::{Abort, Change, Collection, CommitSeq, Document, DocumentTtl, Store, WriteBatch};
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -38,7 +38,7 @@ use crate::status::{ApiError, Kind};
 use crate::wire::Version;
 
 /// The header that a client names its request by.
-const HEADER: &str = "idempotency-key";
+static HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 /// The collections' names, before the number of their period.
@@ -163,7 +163,7 @@ fn period_of(name: &str) -> Option<u64> {
 fn key(headers: Headers<'_>) -> Result<Option<&str>, ApiError> {
     let refuse =
         |why: &str| ApiError::bad_request(format!("The value of the header 'Idempotency-Key' is invalid: {why}."));
-    let mut values = headers.0.get_all(HEADER).iter();
+    let mut values = headers.0.get_all(&HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(refuse("it is there twice"));
@@ -455,7 +455,7 @@ pub(crate) mod tests {
         /// Upserts an item under a key at a time. Says whether that was a repetition, and the item's sequence.
         fn upsert(&self, idempotency: &Arc<Idempotency>, key: &'static str, body: &str, now_ms: u64) -> (bool, u64) {
             let mut map = HeaderMap::new();
-            map.insert(HEADER, HeaderValue::from_static(key));
+            map.insert(&HEADER, HeaderValue::from_static(key));
             let (headers, part) = (Headers(&map), Part::Items);
             let method = Method::POST;
             let guard = idempotency.guard(&self.container, &method, &part, headers, body.as_bytes(), now_ms).unwrap();
@@ -536,7 +536,7 @@ pub(crate) mod tests {
         let id = [fixture.container.rid.to_string().as_bytes(), b"/k"].concat();
         let good = records.get(&id).unwrap().unwrap().body;
         let mut map = HeaderMap::new();
-        map.insert(HEADER, HeaderValue::from_static("k"));
+        map.insert(&HEADER, HeaderValue::from_static("k"));
         let recall = |body: &[u8]| {
             records.put(&id, body, etagdb::Precondition::Any).unwrap();
             let document = records.get(&id).unwrap().unwrap();

@@ -34,7 +34,8 @@ use crate::wire::{self, Version};
 const DELETES_PER_STEP: usize = 1000;
 
 pub(crate) fn create(container: &Container, headers: Headers<'_>, body: &Bytes) -> Result<Operation, ApiError> {
-    let item = Item::parse(body)?;
+    let text = binary_json::as_text(body)?;
+    let item = Item::parse(&text)?;
     let key = item.key(container, headers.partition_key()?)?;
     let key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
     let action = if headers.is_upsert() {
@@ -75,7 +76,7 @@ pub(crate) fn read_in_memory(
     headers.check_session(service.store.last_commit()).ok()?;
     let key = addressed_key(container, headers.partition_key().ok()?).ok()?;
     // Finding an item by its rid takes a search, and the past is on disk.
-    if as_of::refuse(headers, "").is_err() || id.parse::<DocumentRid>().is_ok() {
+    if as_of::refuse(headers, "").is_err() || DocumentRid::read(id).is_some() {
         return None;
     }
     let key = item_key::item_key(&container.definition.partition_key, &key, id);
@@ -113,13 +114,17 @@ pub(crate) fn replace(
     headers: Headers<'_>,
     body: &Bytes,
 ) -> Result<Operation, ApiError> {
-    let item = Item::parse(body)?;
+    let text = binary_json::as_text(body)?;
+    let item = Item::parse(&text)?;
     let key = item.key(container, headers.partition_key()?)?;
     let action = Action::Replace { body: item.stored, if_match: headers.if_match(), moved_to: None };
     let mut operation = address(service, container, &key, id, action)?;
-    let new_key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
-    if let Action::Replace { moved_to, .. } = &mut operation.action {
-        *moved_to = (new_key != operation.key).then_some(new_key);
+    // Unless the path named it by its rid, an item that keeps its id keeps its place.
+    if item.id != id || operation.created.is_some() {
+        let new_key = item_key::item_key(&container.definition.partition_key, &key, &item.id);
+        if let Action::Replace { moved_to, .. } = &mut operation.action {
+            *moved_to = (new_key != operation.key).then_some(new_key);
+        }
     }
     Ok(operation)
 }
@@ -171,7 +176,8 @@ pub(crate) fn patch_action(container: &Arc<Container>, patch: Patch, if_match: C
         if before.id != after.id || before.extract(definition)? != after.extract(definition)? {
             return Err(ApiError::bad_request("A patch cannot change the item's 'id' or its partition key."));
         }
-        Ok(NewBody { bytes: patched, ttl: after.stored.ttl })
+        let ttl = after.stored.ttl;
+        Ok(NewBody { bytes: patched, ttl })
     };
     Ok(Action::Patch { if_match, apply: Arc::new(apply) })
 }
@@ -253,24 +259,17 @@ pub(crate) fn describe(service: &Service, container: &Container, headers: Header
 }
 
 /// An item as a client sent it: checked, and in the form it is stored.
-pub(crate) struct Item {
-    body: Body,
+pub(crate) struct Item<'a> {
+    body: Body<'a>,
     pub(crate) id: String,
     pub(crate) stored: NewBody,
 }
 
-impl Item {
-    /// Reads an item, in text or in Cosmos's binary JSON.
-    pub(crate) fn parse(body: &[u8]) -> Result<Item, ApiError> {
+impl<'a> Item<'a> {
+    /// Reads an item's text.
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Item<'a>, ApiError> {
         let invalid =
             |error: &dyn std::fmt::Display| ApiError::bad_request(format!("The request body is invalid: {error}."));
-        let text;
-        let body = if binary_json::is_binary(body) {
-            text = binary_json::to_text(body).map_err(|error| invalid(&error))?;
-            text.as_slice()
-        } else {
-            body
-        };
         let body = Body::parse(body).map_err(|error| invalid(&error))?;
         let Some(id) = body.id().map_err(|error| invalid(&error))? else {
             return Err(ApiError::bad_request(
@@ -341,7 +340,7 @@ pub(crate) fn address(
 ) -> Result<Operation, ApiError> {
     let definition = &container.definition.partition_key;
     let named = Operation { key: item_key::item_key(definition, key, segment), created: None, action };
-    let Some(rid) = segment.parse::<DocumentRid>().ok().filter(|rid| rid.container == container.rid) else {
+    let Some(rid) = DocumentRid::read(segment).filter(|rid| rid.container == container.rid) else {
         return Ok(named);
     };
     let snapshot = service.store.snapshot();

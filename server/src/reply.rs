@@ -25,6 +25,8 @@ const LSN: HeaderName = HeaderName::from_static("lsn");
 const ITEM_LSN: HeaderName = HeaderName::from_static("x-ms-item-lsn");
 const RANGE_ID: HeaderName = HeaderName::from_static("x-ms-documentdb-partitionkeyrangeid");
 const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-ms-session-token");
+/// Two numbers of up to twenty digits, and what stands between them.
+const SESSION_TOKEN_BYTES_MAX: usize = 20 + 3 + 20;
 /// Header fields of an ordinary answer, with some room.
 const FIELDS: usize = 16;
 /// How many tables of header fields a thread keeps for answers to come.
@@ -109,10 +111,9 @@ impl Reply {
 
     pub(crate) fn etag(mut self, etag: Etag) -> Reply {
         // As `wire::quoted` writes it.
-        let mut text = [0; 38];
-        if write!(&mut text[..], "\"{etag}\"").is_ok()
-            && let Ok(value) = HeaderValue::from_bytes(&text)
-        {
+        let mut text = [b'"'; Etag::TEXT_BYTES + 2];
+        text[1..=Etag::TEXT_BYTES].copy_from_slice(etag.write_to(&mut [0; Etag::TEXT_BYTES]).as_bytes());
+        if let Ok(value) = HeaderValue::from_bytes(&text) {
             self.headers.insert(ETAG, value);
         }
         self
@@ -126,16 +127,31 @@ impl Reply {
     /// What every answer about a container's items says: where they are, and up to which commit it has seen.
     pub(crate) fn container(mut self, container: &Container, lsn: CommitSeq, seen: CommitSeq) -> Reply {
         self.seen = Some(seen);
-        self.field(CONTENT_PATH, &container.rid.to_string())
-            .field(ALT_CONTENT_PATH, &container.name_link)
-            .number(LSN, lsn.get())
+        let paths = [(CONTENT_PATH, &container.content_path), (ALT_CONTENT_PATH, &container.alt_content_path)];
+        for (name, value) in paths {
+            if let Some(value) = value {
+                self.headers.insert(name, value.clone());
+            }
+        }
+        self.number(LSN, lsn.get())
     }
 
     /// Says which partition key range has been seen up to which commit: the one that the request was about, or all.
     pub(crate) fn placed(self, container: &Container, number: Option<usize>) -> Reply {
         let Some(seen) = self.seen else { return self };
         match number {
-            Some(number) => self.number(RANGE_ID, number as u64).field(SESSION_TOKEN, &format!("{number}:0#{seen}")),
+            Some(number) => {
+                let mut token = [0; SESSION_TOKEN_BYTES_MAX];
+                let mut rest = &mut token[..];
+                // There is room for two numbers of any size.
+                let _ = write!(rest, "{number}:0#{seen}");
+                let length = SESSION_TOKEN_BYTES_MAX - rest.len();
+                let mut reply = self.number(RANGE_ID, number as u64);
+                if let Ok(token) = HeaderValue::from_bytes(&token[..length]) {
+                    reply.headers.insert(SESSION_TOKEN, token);
+                }
+                reply
+            }
             None => {
                 let tokens: Vec<String> =
                     (0..container.ranges.len()).map(|number| format!("{number}:0#{seen}")).collect();

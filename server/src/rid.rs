@@ -117,6 +117,25 @@ impl ContainerRid {
     }
 }
 
+impl DocumentRid {
+    /// Bytes of the text.
+    pub(crate) const TEXT_BYTES: usize = 24;
+
+    /// Reads a text, if it is an item's resource id. Most texts that are tried are none, and need no words why not.
+    pub(crate) fn read(text: &str) -> Option<DocumentRid> {
+        let (container, document) = ContainerRid::child_from_bytes(decode(text)?, DOCUMENT_KIND)?;
+        Some(DocumentRid { container, document })
+    }
+
+    /// Writes the text into `buffer` and returns it.
+    pub(crate) fn write_to(self, buffer: &mut [u8; DocumentRid::TEXT_BYTES]) -> &str {
+        let bytes = self.container.child_bytes(DOCUMENT_KIND, self.document);
+        // Sixteen bytes fill the buffer, with letters of the alphabet.
+        let length = TEXT.encode_slice(bytes, buffer).unwrap_or_default();
+        std::str::from_utf8(&buffer[..length]).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for DatabaseRid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&TEXT.encode(self.0.to_be_bytes()))
@@ -131,7 +150,7 @@ impl fmt::Display for ContainerRid {
 
 impl fmt::Display for DocumentRid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&TEXT.encode(self.container.child_bytes(DOCUMENT_KIND, self.document)))
+        f.write_str(self.write_to(&mut [0; DocumentRid::TEXT_BYTES]))
     }
 }
 
@@ -168,10 +187,7 @@ impl FromStr for DocumentRid {
     type Err = RidError;
 
     fn from_str(text: &str) -> Result<Self, RidError> {
-        decode(text)
-            .and_then(|bytes| ContainerRid::child_from_bytes(bytes, DOCUMENT_KIND))
-            .map(|(container, document)| DocumentRid { container, document })
-            .ok_or_else(|| error(text, "an item"))
+        DocumentRid::read(text).ok_or_else(|| error(text, "an item"))
     }
 }
 
@@ -184,7 +200,13 @@ impl FromStr for OfferRid {
 }
 
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    TEXT.decode(text).ok()?.try_into().ok()
+    if Some(text.len()) != base64::encoded_len(N, true) {
+        return None;
+    }
+    // The longest id has 24 letters, of which the last two are padding.
+    let mut bytes = [0; DocumentRid::TEXT_BYTES / 4 * 3];
+    let length = TEXT.decode_slice(text, &mut bytes).ok()?;
+    bytes.get(..length)?.try_into().ok()
 }
 
 fn error(text: &str, kind: &'static str) -> RidError {

@@ -3,7 +3,11 @@
 //! Owns the shape of every path and the text that its signature covers. A database may be called `colls` and an item
 //! `dbs`: what a segment means follows from its place alone. It does not know whether the resource exists.
 
+use std::borrow::Cow;
+use std::iter;
+
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 use crate::explorer::{self, View};
 use crate::status::{ApiError, Kind};
@@ -65,11 +69,32 @@ pub(crate) enum Part {
 
 /// A path that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct Target<'a> {
     pub(crate) route: Route,
-    /// Every (resource type, resource link) that a client may have signed for this path; see [`signatures`].
-    pub(crate) signatures: Vec<(String, String)>,
+    pub(crate) signed: Signed<'a>,
 }
+
+/// What clients may have signed for a path: the resource type, and the link of the resource, or of its parent where the
+/// path ends with a type.
+///
+/// Three spellings of the link are in use: the names decoded; the path as it was sent; and for paths made of rids the
+/// last rid alone in lower case. All three are texts that only the key's holder could have signed for this very path.
+/// Nearly every client signs the first, so the others are made only when they are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signed<'a> {
+    kind: Cow<'a, str>,
+    /// What other clients take for the type.
+    other_kinds: &'static [&'static str],
+    /// With the names decoded.
+    link: Cow<'a, str>,
+    /// As it was sent, if that is another.
+    sent: Option<String>,
+    /// Where in the link its last name begins, if it has one.
+    last: Option<usize>,
+}
+
+/// The names in a path. Those of items are fewer than this.
+type Names<'a> = SmallVec<[&'a str; 8]>;
 
 /// Reads a path. Slashes at its end change nothing: the Python SDK ends every path with one.
 ///
@@ -79,27 +104,47 @@ pub(crate) struct Target {
 /// # Errors
 ///
 /// 404 for a path that is no route, 400 for a segment that is not percent-encoded UTF-8.
-pub(crate) fn parse(path: &str, query: Option<&str>) -> Result<Target, ApiError> {
+pub(crate) fn parse<'a>(path: &'a str, query: Option<&str>) -> Result<Target<'a>, ApiError> {
     let trimmed = path.strip_prefix('/').unwrap_or(path).trim_end_matches('/');
-    let mut raw: Vec<&str> = if trimmed.is_empty() { Vec::new() } else { trimmed.split('/').collect() };
+    let names: Names<'a> = if trimmed.is_empty() { Names::new() } else { trimmed.split('/').collect() };
+    if query.is_none() && !trimmed.contains('%') {
+        // What was sent is what is meant.
+        let route = known_route(path, &names)?;
+        let (kind, other_kinds, length) = signed_part(&names);
+        let end = names[..length].iter().map(|name| name.len() + 1).sum::<usize>().saturating_sub(1);
+        let last = names[..length].last().map(|name| end - name.len());
+        let link = Cow::Borrowed(&trimmed[..end]);
+        return Ok(Target { route, signed: Signed { kind: kind.into(), other_kinds, link, sent: None, last } });
+    }
     let whole_id;
-    if let (["dbs", _, "colls", _, "docs", id], Some(query)) = (raw.as_slice(), query) {
+    let mut sent: Names<'_> = names.iter().copied().collect();
+    if let (["dbs", _, "colls", _, "docs", id], Some(query)) = (sent.as_slice(), query) {
         whole_id = format!("{id}?{query}");
-        raw[5] = &whole_id;
+        sent[5] = &whole_id;
     }
-    let mut segments = Vec::with_capacity(raw.len());
-    for segment in &raw {
-        let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| {
-            ApiError::bad_request(format!("The path segment {segment:?} is not percent-encoded UTF-8."))
-        })?;
-        segments.push(decoded);
+    let mut decoded = Vec::with_capacity(sent.len());
+    for name in &sent {
+        decoded.push(
+            percent_decode_str(name).decode_utf8().map_err(|_| {
+                ApiError::bad_request(format!("The path segment {name:?} is not percent-encoded UTF-8."))
+            })?,
+        );
     }
-    let decoded: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-    if decoded.iter().any(|segment| segment.is_empty()) {
+    let names: Names<'_> = decoded.iter().map(AsRef::as_ref).collect();
+    let route = known_route(path, &names)?;
+    let (kind, other_kinds, length) = signed_part(&names);
+    let (link, sent) = (names[..length].join("/"), sent[..length].join("/"));
+    let last = names[..length].last().map(|name| link.len() - name.len());
+    let sent = (sent != link).then_some(sent);
+    let signed = Signed { kind: kind.to_owned().into(), other_kinds, link: link.into(), sent, last };
+    Ok(Target { route, signed })
+}
+
+fn known_route(path: &str, names: &[&str]) -> Result<Route, ApiError> {
+    if names.iter().any(|name| name.is_empty()) {
         return Err(unknown(path));
     }
-    let route = route(&decoded).ok_or_else(|| unknown(path))?;
-    Ok(Target { signatures: signatures(&decoded, &raw), route })
+    route(names).ok_or_else(|| unknown(path))
 }
 
 fn unknown(path: &str) -> ApiError {
@@ -151,28 +196,30 @@ fn left_out(kind: &str) -> Option<&'static str> {
     })
 }
 
-/// What clients sign for a path: the resource type, and the link of the resource, or of its parent where the path ends
-/// with a type.
-///
-/// Three spellings are in use: the names decoded; the path as it was sent; and for paths made of rids the last rid
-/// alone in lower case. All three are texts that only the key's holder could have signed for this very path.
-fn signatures(segments: &[&str], raw: &[&str]) -> Vec<(String, String)> {
-    let (kinds, link_length): (Vec<&str>, usize) = match segments {
-        [] => (vec![""], 0),
+/// The resource type that clients sign for a path, what some take for it instead, and how many names the link has.
+fn signed_part<'a>(names: &[&'a str]) -> (&'a str, &'static [&'static str], usize) {
+    match *names {
+        [] => ("", &[], 0),
         // Clients sign the container, and disagree on the type.
-        ["dbs", _, "colls", _, "operations", _] => (vec!["partitionkey", "colls", "docs"], 4),
-        _ if segments.len() % 2 == 1 => (vec![segments[segments.len() - 1]], segments.len() - 1),
-        _ => (vec![segments[segments.len() - 2]], segments.len()),
-    };
-    let mut links = vec![segments[..link_length].join("/")];
-    let sent = raw[..link_length].join("/");
-    if sent != links[0] {
-        links.push(sent);
+        ["dbs", _, "colls", _, "operations", _] => ("partitionkey", &["colls", "docs"], 4),
+        [.., kind] if names.len() % 2 == 1 => (kind, &[], names.len() - 1),
+        [.., kind, _] => (kind, &[], names.len()),
+        [kind] => (kind, &[], 0),
     }
-    if let Some(last) = segments[..link_length].last() {
-        links.push(last.to_ascii_lowercase());
+}
+
+impl Signed<'_> {
+    /// Every resource type and link that a client may have signed, the likeliest first.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let kinds = iter::once(&*self.kind).chain(self.other_kinds.iter().copied());
+        kinds.flat_map(|kind| self.links().map(move |link| (kind, link)))
     }
-    kinds.iter().flat_map(|kind| links.iter().map(|link| ((*kind).to_owned(), link.clone()))).collect()
+
+    fn links(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let as_sent = self.sent.iter().map(|sent| Cow::Borrowed(sent.as_str()));
+        let last = self.last.iter().map(|&last| Cow::Owned(self.link[last..].to_ascii_lowercase()));
+        iter::once(Cow::Borrowed(&*self.link)).chain(as_sent).chain(last)
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +250,8 @@ mod tests {
     fn a_question_mark_belongs_to_the_items_id() {
         let target = parse("/dbs/x/colls/c/docs/who", Some("%20is?")).unwrap();
         assert_eq!(target.route, item("x", "c", "who? is?"));
-        assert!(target.signatures.contains(&("docs".to_owned(), "dbs/x/colls/c/docs/who? is?".to_owned())));
+        assert!(target.signed.texts().any(|text| text == ("docs", "dbs/x/colls/c/docs/who? is?".into())));
+        assert!(target.signed.texts().any(|text| text == ("docs", "dbs/x/colls/c/docs/who?%20is?".into())));
         assert_eq!(parse("/dbs/x/colls/c/docs/who", Some("")).unwrap().route, item("x", "c", "who?"));
         assert_eq!(parse("/dbs/x", Some("y=1")).unwrap().route, Route::Database("x".to_owned()));
     }
@@ -221,7 +269,11 @@ mod tests {
 
     #[test]
     fn a_signature_covers_the_resource_or_its_parent() {
-        let signed = |path| parse(path, None).unwrap().signatures.swap_remove(0);
+        let all = |path| -> Vec<(String, String)> {
+            let target = parse(path, None).unwrap();
+            target.signed.texts().map(|(kind, link)| (kind.to_owned(), link.into_owned())).collect()
+        };
+        let signed = |path| all(path).swap_remove(0);
         let pair = |kind: &str, link: &str| (kind.to_owned(), link.to_owned());
         assert_eq!(signed("/"), pair("", ""));
         assert_eq!(signed("/dbs/"), pair("dbs", ""));
@@ -229,9 +281,10 @@ mod tests {
         assert_eq!(signed("/dbs/x/colls/c/docs"), pair("docs", "dbs/x/colls/c"));
         assert_eq!(signed("/dbs/x/colls/c/docs/A%20b"), pair("docs", "dbs/x/colls/c/docs/A b"));
         assert_eq!(signed("/dbs/x/colls/c/pkranges/"), pair("pkranges", "dbs/x/colls/c"));
-        let rids = parse("/dbs/Ab==/colls/Cd==/docs", None).unwrap().signatures;
-        assert!(rids.contains(&pair("docs", "cd==")));
-        let delete = parse("/dbs/x/colls/c/operations/partitionkeydelete", None).unwrap().signatures;
-        assert!(delete.contains(&pair("partitionkey", "dbs/x/colls/c")));
+        assert_eq!(all("/dbs/Ab==/colls/Cd==/docs"), [pair("docs", "dbs/Ab==/colls/Cd=="), pair("docs", "cd==")]);
+        assert_eq!(all("/dbs/X%59/colls")[1..], [pair("colls", "dbs/X%59"), pair("colls", "xy")]);
+        let delete = all("/dbs/x/colls/C/operations/partitionkeydelete");
+        let kinds = ["partitionkey", "colls", "docs"];
+        assert_eq!(delete, kinds.map(|kind| [pair(kind, "dbs/x/colls/C"), pair(kind, "c")]).concat());
     }
 }

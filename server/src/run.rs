@@ -295,7 +295,10 @@ impl Progress {
 
     fn wrote(&mut self, index: usize, key: Vec<u8>, status: StatusCode, body: NewBody, at: usize) -> Change {
         self.slots[index] = Slot::Wrote { status, body: Bytes::from(body.bytes.clone()), ttl: body.ttl, at };
-        self.last_write.insert(key, at);
+        // One that is alone is followed by nobody.
+        if self.slots.len() > 1 {
+            self.last_write.insert(key, at);
+        }
         Change::PutWith(body.bytes, PutOptions::default().document_ttl(body.ttl))
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use etagdb::{CommitSeq, Store, StoreHealth};
-use http::header::{CONTENT_LOCATION, CONTENT_TYPE, ETAG};
+use http::header::{AUTHORIZATION, CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
@@ -24,13 +24,14 @@ use crate::headers::{self, Headers, Throughput};
 use crate::idempotency::{self, Guard, Idempotency};
 use crate::metrics::Metrics;
 pub(crate) use crate::reply::{Reply, Wait};
-use crate::routes::{self, ContainerPath, Part, Route};
+use crate::routes::{self, ContainerPath, Part, Route, Signed};
 use crate::status::{ApiError, Kind};
 use crate::tls::Tls;
 use crate::{as_of, changes, checkpoint, feed, items, metadata, offers, query_route, wire};
 
 /// The version of the protocol that answers follow.
 const PROTOCOL_VERSION: HeaderValue = HeaderValue::from_static("2020-07-15");
+static X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 const VERSION: HeaderName = HeaderName::from_static("x-ms-version");
 const ACTIVITY_ID: HeaderName = HeaderName::from_static("x-ms-activity-id");
 const REQUEST_CHARGE: HeaderName = HeaderName::from_static("x-ms-request-charge");
@@ -124,24 +125,25 @@ impl Service {
             _ => false,
         };
         if !open {
-            self.authorize(parts, &target.signatures)?;
+            self.authorize(parts, &target.signed)?;
         }
         Ok(target.route)
     }
 
-    fn authorize(&self, parts: &Parts, signatures: &[(String, String)]) -> Result<(), ApiError> {
+    fn authorize(&self, parts: &Parts, signed: &Signed<'_>) -> Result<(), ApiError> {
         let refuse = |message: String| ApiError::new(Kind::Unauthorized, message);
-        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let Some(authorization) = text("authorization") else {
+        let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(authorization) = text(&AUTHORIZATION) else {
             return Err(refuse(
                 "Required Header authorization is missing. Ensure a valid Authorization token is passed.".into(),
             ));
         };
         let now = SystemTime::now();
         let mut first = None;
-        for (kind, link) in signatures {
+        let (x_ms_date, date) = (text(&X_MS_DATE), text(&DATE));
+        for (kind, link) in signed.texts() {
             let method = parts.method.as_str();
-            match auth::verify(&self.key, method, kind, link, text("x-ms-date"), text("date"), authorization, now) {
+            match auth::verify(&self.key, method, kind, &link, x_ms_date, date, authorization, now) {
                 Ok(()) => return Ok(()),
                 Err(error) => first = first.or(Some(error)),
             }

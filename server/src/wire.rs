@@ -37,19 +37,23 @@ impl Version {
 
     /// The item as a client sees it.
     pub(crate) fn render(&self, container: &Container) -> Vec<u8> {
-        document::render(&self.body, &self.system(container))
+        self.with_system(container, |system| document::render(&self.body, system))
     }
 
     /// The same in two parts: what is stored, without a copy, and what comes behind it.
     pub(crate) fn parts(&self, container: &Container) -> (Bytes, Vec<u8>) {
-        let (open, rest) = document::parts(&self.body, &self.system(container));
+        let (open, rest) = self.with_system(container, |system| document::parts(&self.body, system));
         (self.body.slice(..open), rest)
     }
 
-    fn system(&self, container: &Container) -> SystemProperties {
-        let rid = DocumentRid { container: container.rid, document: self.created.get() }.to_string();
-        let self_link = [&container.self_link, "docs/", &rid, "/"].concat();
-        SystemProperties { rid, self_link, etag: quoted(self.etag), ts: self.time_ms / 1000 }
+    fn with_system<T>(&self, container: &Container, then: impl FnOnce(&SystemProperties<'_>) -> T) -> T {
+        let rid = DocumentRid { container: container.rid, document: self.created.get() };
+        then(&SystemProperties {
+            rid: rid.write_to(&mut [0; DocumentRid::TEXT_BYTES]),
+            container_link: &container.self_link,
+            etag: self.etag.write_to(&mut [0; Etag::TEXT_BYTES]),
+            ts: self.time_ms / 1000,
+        })
     }
 }
 

@@ -75,7 +75,7 @@ fn is_batch(request: &Request) -> bool {
 /// Whether a request is soon understood, without the store: one item, not a large one, and not addressed by a rid, which
 /// takes a search.
 fn is_light(request: &Request) -> bool {
-    let by_rid = matches!(&request.route, Route::Container(_, Part::Item(id)) if id.parse::<DocumentRid>().is_ok());
+    let by_rid = matches!(&request.route, Route::Container(_, Part::Item(id)) if DocumentRid::read(id).is_some());
     request.body.len() <= SMALL_BODY_BYTES && !by_rid && !is_batch(request)
 }
 

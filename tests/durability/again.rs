@@ -23,23 +23,20 @@ fn cases(text: &str) -> Vec<String> {
     text.lines().filter_map(case).collect()
 }
 
-/// Adds a case that failed to a file, and says how it is tried again.
+/// Adds a case that failed to a file, unless it is there.
 fn keep_in(file: &Path, case: &str, wrong: &impl Display) {
-    println!("FAILED: {wrong}\n  again: ETAGDB_CASE=\"{case}\" make again");
     if cases(&fs::read_to_string(file).unwrap_or_default()).iter().any(|known| known == case) {
         return;
     }
     let wrong: String = wrong.to_string().lines().next().unwrap_or_default().chars().take(160).collect();
     let line = format!("\"{case}\" {wrong}\n");
     let kept = OpenOptions::new().create(true).append(true).open(file).and_then(|mut it| it.write_all(line.as_bytes()));
-    match kept {
-        Ok(()) => println!("  kept in {}", file.display()),
-        Err(error) => println!("  not kept in {}: {error}", file.display()),
-    }
+    kept.unwrap_or_else(|error| println!("  not kept in {}: {error}", file.display()));
 }
 
-/// Notes a case that failed.
+/// Notes a case that failed, and says how it is tried again.
 pub(crate) fn keep(case: &str, wrong: impl Display) {
+    println!("FAILED: {wrong}\n  again: ETAGDB_CASE=\"{case}\" make again");
     keep_in(&file(), case, &wrong);
 }
 

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use etagdb::{Error, Options, Store};
+
+use crate::summary;
 
 /// Lets a child make checkpoints while it writes, kills it some `commits` after the second, and returns what it said of
 /// them: number and newest commit.
@@ -40,7 +43,7 @@ fn live_and_die(store: &Path, checkpoints: &Path, commits: usize) -> HashMap<Str
 
 #[test]
 fn a_checkpoint_is_whole_or_says_that_it_is_not_when_its_maker_is_killed() {
-    let (mut whole, mut unfinished) = (0, 0);
+    let (began, mut whole, mut unfinished) = (Instant::now(), 0, 0);
     for round in 0..12 {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (store, checkpoints) = (dir.path().join("store"), dir.path().join("checkpoints"));
@@ -71,5 +74,6 @@ fn a_checkpoint_is_whole_or_says_that_it_is_not_when_its_maker_is_killed() {
         assert!(report.is_sound(), "{:?}", report.problems);
         assert!(said.values().all(|&newest| newest <= original.last_commit().get()));
     }
-    println!("12 kills: {whole} checkpoints whole, {unfinished} unfinished");
+    let compared = format!("{whole} checkpoints whole, {unfinished} unfinished");
+    summary::row("SIGKILL while checkpoints are made", "12 kills", compared, 0, began);
 }

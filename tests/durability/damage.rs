@@ -12,6 +12,7 @@ use crate::model::{Demand, Told, Wrong, check};
 use crate::power::{Recorded, Watch, Work, keep_state, seed_of_run, threads};
 use crate::random::Random;
 use crate::recorder::{Event, Orders, memory_dir};
+use crate::summary;
 
 /// Of what the victims' writers wrote.
 const SEED: u64 = 11;
@@ -206,7 +207,10 @@ fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
     for (kind, Counts { refused, detected, harmless }) in &table {
         println!("{kind:9} {refused:5} refused at opening, {detected:5} detected when read, {harmless:5} harmless");
     }
-    println!("damage: {} undetected, {:.1?}", wrong.len(), began.elapsed());
+    let [refused, detected, harmless] =
+        table.values().fold([0; 3], |[a, b, c], counts| [a + counts.refused, b + counts.detected, c + counts.harmless]);
+    let compared = format!("{refused} refused at opening, {detected} when read, {harmless} harmless");
+    summary::row("damage", refused + detected + harmless, compared, format!("{} undetected", wrong.len()), began);
     wrong.iter().take(10).for_each(|(case, what)| again::keep(case, what));
     assert!(wrong.is_empty(), "{} damages were served as good data", wrong.len());
 }

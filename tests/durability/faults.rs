@@ -4,17 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::again;
 use crate::disk::Image;
 use crate::model::{Demand, Told, Wrong, check};
 use crate::power::{Recorded, Watch, Work, cut_power, threads};
-use crate::recorder::{Event, Orders, memory_dir, run_with};
+use crate::recorder::{Event, Orders, POWER_CHILD, memory_dir, run_with};
+use crate::summary;
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
+/// What a file system says that was remounted read-only.
+const EROFS: i32 = 30;
 
 /// Once, or for ever.
 const COUNTS: [u64; 2] = [1, u64::MAX >> 2];
@@ -89,9 +93,12 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let began = Instant::now();
     // How many calls of each kind such a life makes.
     let mut faults = Vec::new();
-    for (kind, errors) in
-        [("write", &[EIO, ENOSPC][..]), ("sync", &[EIO, ENOSPC]), ("open", &[EIO, EMFILE, ENOSPC]), ("name", &[EIO])]
-    {
+    for (kind, errors) in [
+        ("write", &[EIO, ENOSPC, EROFS][..]),
+        ("sync", &[EIO, ENOSPC]),
+        ("open", &[EIO, EMFILE, ENOSPC, EROFS]),
+        ("name", &[EIO, EROFS]),
+    ] {
         let dir = memory_dir();
         let root = dir.path().join("root");
         std::fs::create_dir(&root).expect("create");
@@ -126,7 +133,8 @@ fn whatever_call_fails_nothing_acknowledged_is_lost_and_the_store_opens_again() 
     let wrong: Vec<_> = results.into_iter().flatten().collect();
     let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
     faults.iter().for_each(|(kind, ..)| *by_kind.entry(kind).or_default() += 1);
-    println!("faults: {} lives {by_kind:?}, {} wrong, {:.1?}", faults.len(), wrong.len(), began.elapsed());
+    let kinds: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    summary::row("failing calls", format!("{} lives", faults.len()), kinds.join(", "), wrong.len(), began);
     wrong.iter().take(20).for_each(|(case, what)| again::keep(case, what));
     assert!(wrong.is_empty());
 }
@@ -171,6 +179,39 @@ fn fail_to_sync(first: u64, count: u64, errno: i32) -> Result<bool, String> {
     Ok(was_told)
 }
 
+/// A process that may open few files gets as far as it gets: what it acknowledged is there for one that may open more.
+#[test]
+fn whoever_may_open_few_files_loses_nothing() {
+    let (began, watch) = (Instant::now(), Watch::new(threads(), Duration::from_secs(60)));
+    let limits: Vec<u64> = (6..40).step_by(3).collect();
+    let acknowledged = watch.run(|thread| {
+        let mut acknowledged = 0;
+        for limit in limits.iter().skip(thread).step_by(threads()) {
+            let dir = memory_dir();
+            let mut command = Command::new("sh");
+            command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &limit.to_string(), POWER_CHILD]);
+            command.args(WORK.arguments(dir.path())).stdin(Stdio::null());
+            let output = watch.time(thread, || format!("{limit} files"), || command.output().expect("spawn"));
+            let errors = String::from_utf8_lossy(&output.stderr);
+            // Below about ten a process cannot even begin.
+            assert!(
+                output.status.code().is_some() && !errors.contains("panicked at engine"),
+                "{limit} files: {errors}"
+            );
+            let mut told = Told::default();
+            String::from_utf8_lossy(&output.stdout).lines().for_each(|line| told.hear(line));
+            let read = told.failures.iter().find(|failure| failure.starts_with("failed read"));
+            assert!(told.batches.is_empty() || read.is_none(), "{limit} files: reads do not go on: {read:?}");
+            check(&dir.path().join("store"), WORK.seed, &told.clone().after_failures(), Demand::Everything, true)
+                .unwrap_or_else(|wrong| panic!("{limit} files: {wrong:?}"));
+            acknowledged += told.acknowledged();
+        }
+        acknowledged
+    });
+    let compared = format!("{} acknowledged batches", acknowledged.iter().sum::<usize>());
+    summary::row("6 to 39 open files", format!("{} lives", 2 * limits.len()), compared, 0, began);
+}
+
 /// Every write fails for a while, in the middle of a life. The store says so, goes on reading, and goes on writing by
 /// itself when there is space again; and a power cut at any moment of this loses nothing.
 #[test]
@@ -194,7 +235,7 @@ fn a_full_disk_is_told_and_passes_without_reopening() {
         let tally = cut_power(&recorded, 60, Demand::Everything);
         assert!(tally.wrong.is_empty(), "{:?}", tally.wrong[0]);
     }
-    println!("disk full and back, twice, with 120 power cuts: {:.1?}", began.elapsed());
+    summary::row("a full disk and space again", "2 lives, 120 power cuts", "", 0, began);
 }
 
 /// RocksDB's closing waited for its recovery from the full disk, and that for a flush that nobody began: for ever, in one

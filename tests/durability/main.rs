@@ -17,13 +17,14 @@ mod random;
 mod real_disk;
 mod recorder;
 mod seeded;
+mod summary;
 mod workload;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etagdb::{CommitSeq, Document, Error, Etag, Options, Precondition, Retention, Store};
 
@@ -145,7 +146,7 @@ fn verify_retention(dir: &Path, acknowledged: &Acknowledged, round: usize) {
 fn kill_repeatedly(mode: &[&str]) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("store");
-    let mut acknowledged = Acknowledged::default();
+    let (began, mut acknowledged) = (Instant::now(), Acknowledged::default());
     const ROUNDS: usize = 12;
     for round in 0..ROUNDS {
         // From a handful of writes to some hundreds, so that deaths come early and late in a life.
@@ -155,7 +156,8 @@ fn kill_repeatedly(mode: &[&str]) {
             verify_retention(&path, &acknowledged, round);
         }
     }
-    println!("{mode:?}: {ROUNDS} kills, {} acknowledged writes, 0 lost", acknowledged.lines);
+    let compared = format!("{} acknowledged writes", acknowledged.lines);
+    summary::row(format!("SIGKILL, {}", mode.join(" and ")), format!("{ROUNDS} kills"), compared, 0, began);
 }
 
 #[test]

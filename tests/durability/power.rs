@@ -17,6 +17,7 @@ use crate::disk::{Disk, Image, Names, POLICIES, Policy, read_image, write_image}
 use crate::model::{Demand, Told, Wrong, check};
 use crate::random::Random;
 use crate::recorder::{Event, Orders, memory_dir, record};
+use crate::summary;
 
 /// A recorded life of a store, and what it began with.
 pub(crate) struct Recorded {
@@ -167,11 +168,9 @@ impl Tally {
 
     fn expect_none(&self, what: &str, began: Instant) {
         let Tally { cuts, compared, wrong, shorter } = self;
-        println!(
-            "{what}: {cuts} power cuts, {compared} acknowledged batches compared, {} wrong, {shorter} shorter, {:.1?}",
-            wrong.len(),
-            began.elapsed()
-        );
+        let shorter = if *shorter > 0 { format!(", of which {shorter} lost something") } else { String::new() };
+        let compared = format!("{compared} acknowledged batches");
+        summary::row(format!("power cuts, {what}"), format!("{cuts}{shorter}"), compared, wrong.len(), began);
         wrong.iter().take(EXAMPLES).for_each(|red| again::keep(&red.case, red));
         assert!(wrong.is_empty(), "{} of {cuts} wrong, the first: {}", wrong.len(), wrong[0]);
     }
@@ -314,7 +313,7 @@ pub(crate) fn keep_state(image: &Image, seed: u64, told: &Told, demand: Demand, 
 /// Records a life as it was when a cut was found wrong, and makes the choices of that cut. What the child's threads do is
 /// not the same each time, so it has some tries.
 pub(crate) fn again(case: &str, orders: &Orders) -> Result<(), String> {
-    const TRIES: usize = 5;
+    const TRIES: usize = 3;
     let mut words = case.split(' ');
     let mut word = || words.next().unwrap_or_else(|| panic!("{case:?} is no power cut"));
     let (name, demand, seed) = (word(), word(), word());
@@ -404,7 +403,7 @@ fn a_power_cut_while_history_is_dropped_takes_no_current_document() {
     let sorted = |path: &Path| path.extension().is_some_and(|extension| extension == "sst");
     let gone = recorded.events.iter().filter(|event| matches!(event, Event::Remove { path } if sorted(path))).count();
     assert!(gone > 0, "nothing was compacted meanwhile");
-    cut_power(&recorded, budget(100), Demand::Newest).expect_none("retention and compaction", began);
+    cut_power(&recorded, budget(100), Demand::Newest).expect_none("while history is dropped and compacted", began);
 }
 
 #[test]
@@ -412,7 +411,7 @@ fn a_power_cut_during_a_checkpoint_or_a_restore_harms_neither_store_nor_copy() {
     let began = Instant::now();
     let work = Work { seed: 2, batches: 60, checkpoints: true, ..Work::SYNC };
     let recorded = Recorded::fresh(work, &Orders::default());
-    cut_power(&recorded, budget(60), Demand::Everything).expect_none("checkpoints and restores", began);
+    cut_power(&recorded, budget(60), Demand::Everything).expect_none("during checkpoints and restores", began);
 }
 
 #[test]

@@ -1,14 +1,17 @@
-//! Power cuts of a real file system: ext4 and xfs in a loop device, shut down under a store at work. Needs root and the
-//! tools; without them it says so, loudly, and passes. `ETAGDB_REAL_CUTS` says how many cuts each file system gets.
+//! Real file systems: ext4 and xfs in a loop device, shut down under a store at work, full, and read-only. Needs root and
+//! the tools; without them it says so, loudly, and passes. `ETAGDB_REAL_CUTS` says how many cuts each file system gets.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use etagdb::{Error, Options, Precondition, Store};
 
 use crate::model::{Demand, Told, check};
 use crate::power::Work;
 use crate::recorder::{compile, memory_dir};
+use crate::summary;
 
 /// Runs a command; what it said when it failed.
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
@@ -41,7 +44,11 @@ impl Mounted {
     }
 
     fn mount(&self) -> Result<(), String> {
-        run("mount", &["-o", "loop", text(&self.image), text(&self.point)])
+        self.mount_with("loop")
+    }
+
+    fn mount_with(&self, options: &str) -> Result<(), String> {
+        run("mount", &["-o", options, text(&self.image), text(&self.point)])
     }
 
     fn unmount(&self) -> Result<(), String> {
@@ -60,9 +67,8 @@ fn text(path: &Path) -> &str {
 }
 
 /// Cuts the power of a real file system some times; why it could not be done, if so.
-fn cut(kind: &str, cuts: u64) -> Result<(), String> {
+fn cut(kind: &str, cuts: u64, shutdown: &Path) -> Result<(), String> {
     let began = Instant::now();
-    let shutdown = compile("shutdown", &[]);
     let mounted = Mounted::new(kind)?;
     let mut told = Told::default();
     let mut acknowledged = 0;
@@ -103,19 +109,106 @@ fn cut(kind: &str, cuts: u64) -> Result<(), String> {
         told = Told::default();
         run("rm", &["-rf", text(&mounted.point.join("store"))])?;
     }
-    println!(
-        "{kind}: {cuts} power cuts of a real file system, {acknowledged} acknowledged batches, 0 lost, {:.1?}",
-        began.elapsed()
-    );
+    let compared = format!("{acknowledged} acknowledged batches");
+    summary::row(format!("power cuts of a real {kind}"), cuts, compared, 0, began);
     Ok(())
 }
 
 #[test]
 fn a_power_cut_of_a_real_file_system_loses_nothing() {
     let cuts = std::env::var("ETAGDB_REAL_CUTS").ok().map_or(6, |cuts| cuts.parse().expect("a number"));
-    for kind in ["ext4", "xfs"] {
-        if let Err(why) = cut(kind, cuts) {
-            eprintln!("\nSKIPPED: no power cuts of a real {kind}: {why}\n");
+    let shutdown = compile("shutdown", &[]);
+    std::thread::scope(|scope| {
+        for kind in ["ext4", "xfs"] {
+            scope.spawn(move || {
+                if let Err(why) = cut(kind, cuts, shutdown) {
+                    skip(&format!("no power cuts of a real {kind}"), &why);
+                }
+            });
         }
+    });
+}
+
+fn skip(what: &str, why: &str) {
+    eprintln!("\nSKIPPED: {what}: {why}\n");
+}
+
+/// A store on a file system that is mounted read-only says so, is read all the same, and is written to again when it is
+/// mounted as before.
+#[test]
+fn a_file_system_that_is_read_only_is_said_to_be_and_read() {
+    let mounted = match Mounted::new("ext4") {
+        Ok(mounted) => mounted,
+        Err(why) => return skip("no file system that is read-only", &why),
+    };
+    let path = mounted.point.join("store");
+    let put = |store: &Store, body: &str| {
+        store.collection("docs").and_then(|docs| docs.put("a", body, Precondition::Any)).expect("put")
+    };
+    let written = put(&Store::open(&path).expect("open"), "1");
+    mounted.unmount().expect("unmount");
+    mounted.mount_with("loop,ro").expect("mount");
+    let error = Store::open(&path).expect_err("it cannot be written to");
+    assert!(matches!(&error, Error::Io(cause) if cause.to_string().contains("Read-only file system")), "{error}");
+    {
+        let store = Options::default().read_only(true).open(&path).expect("open for reading");
+        let found = store.existing_collection("docs").expect("there").get("a").expect("get").expect("there");
+        assert_eq!(found.etag, written.etag);
     }
+    mounted.unmount().expect("unmount");
+    mounted.mount().expect("mount");
+    put(&Store::open(&path).expect("open again"), "2");
+}
+
+/// A real disk that is full, and has space again: see `faults`, where writes are made to fail.
+#[test]
+fn a_real_disk_that_was_full_is_written_to_again_without_reopening() {
+    let began = Instant::now();
+    let mounted = match Mounted::new("ext4") {
+        Ok(mounted) => mounted,
+        Err(why) => return skip("no real disk that is full", &why),
+    };
+    let store = Options::default().write_buffer_bytes(1 << 20).open(mounted.point.join("store")).expect("open");
+    let docs = store.collection("docs").expect("collection");
+    let put = |n: u64| docs.put(format!("{n}"), vec![n as u8; 4096], Precondition::Any);
+    let mut acknowledged = Vec::new();
+    let ballast = mounted.point.join("ballast");
+    let mut file = std::fs::File::create(&ballast).expect("create");
+    // To the last block.
+    for bytes in [1 << 20, 4096] {
+        let block = vec![1; bytes];
+        while file.write_all(&block).is_ok() {}
+    }
+    let full = (0..).find_map(|n| match put(n) {
+        Ok(written) => {
+            acknowledged.push((n, written.etag));
+            None
+        }
+        Err(error) => Some(error),
+    });
+    let full = full.expect("a full disk");
+    assert!(matches!(full, Error::DiskFull(_) | Error::OutcomeUnknown(_)), "{full}");
+    let check = |acknowledged: &[(u64, etagdb::Etag)]| {
+        for (n, etag) in acknowledged {
+            assert_eq!(docs.get(format!("{n}")).expect("get").map(|found| found.etag), Some(*etag), "{n}");
+        }
+    };
+    check(&acknowledged);
+    drop(file);
+    std::fs::remove_file(&ballast).expect("remove");
+    let healed = Instant::now();
+    if matches!(full, Error::DiskFull(_)) {
+        let written = loop {
+            match put(u64::MAX) {
+                Ok(written) => break written,
+                Err(Error::DiskFull(_)) => assert!(healed.elapsed() < Duration::from_secs(30), "it stays full"),
+                Err(error) => panic!("{error}"),
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        };
+        acknowledged.push((u64::MAX, written.etag));
+    }
+    check(&acknowledged);
+    let compared = format!("{} acknowledged writes, going on after {:.1?}", acknowledged.len(), healed.elapsed());
+    summary::row("a real full disk", 1, compared, 0, began);
 }

@@ -75,7 +75,7 @@ pub(crate) fn shim() -> &'static Path {
     SHIM.get_or_init(|| compile("recorder", &["-shared", "-fPIC"]))
 }
 
-const POWER_CHILD: &str = env!("CARGO_BIN_EXE_power-child");
+pub(crate) const POWER_CHILD: &str = env!("CARGO_BIN_EXE_power-child");
 
 /// Compiles a C source of `shim` into cargo's directory for such things.
 pub(crate) fn compile(name: &str, options: &[&str]) -> &'static Path {

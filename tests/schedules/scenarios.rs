@@ -34,7 +34,7 @@ pub const ALL: [Scenario; 13] = [
     Scenario { name: "retention", share: 15, run: retention },
     Scenario { name: "buffered", share: 2, run: buffered },
     Scenario { name: "expiry", share: 10, run: upkeep::expiry },
-    Scenario { name: "dropping", share: 10, run: upkeep::dropping },
+    Scenario { name: "dropping", share: 4, run: upkeep::dropping },
     Scenario { name: "cursors", share: 10, run: upkeep::cursors },
     Scenario { name: "checkpoint", share: 5, run: upkeep::checkpoint },
 ];

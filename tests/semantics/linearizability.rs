@@ -4,6 +4,7 @@
 //! carrying the commit order.
 
 use std::sync::{Barrier, Mutex};
+use std::time::Instant;
 
 use etagdb::{Collection, Durability, Error, Etag, Options, Precondition};
 use todc_utils::{Action, History, Specification, WGLChecker};
@@ -202,6 +203,7 @@ fn histories(durability: Durability, documents: u64) -> Vec<Record> {
 fn every_document_is_linearizable() {
     let share = std::env::var("ETAGDB_HISTORIES").ok().map_or(150, |documents| documents.parse().expect("a number"));
     for durability in [Durability::Sync, Durability::Buffered] {
+        let began = Instant::now();
         let records = histories(durability, share);
         let concurrent = records.iter().flat_map(|record| record.windows(2));
         let overlaps = concurrent.filter(|pair| matches!(pair, [(_, Action::Call(_)), (_, Action::Call(_))])).count();
@@ -210,9 +212,11 @@ fn every_document_is_linearizable() {
             assert!(search_finds_an_order(record), "{durability:?}, document {document}: {record:?}");
             assert!(sweep_finds_an_order(record), "{durability:?}, document {document}: {record:?}");
         }
+        // A row of the table of a long run.
         println!(
-            "{durability:?}: {} operations on {share} documents, {overlaps} overlapping",
-            share * CLIENTS * OPERATIONS
+            "| linearizability without deaths, {durability:?} | {share} documents | {} operations, {overlaps} overlapping | 0 | {:.0} s |",
+            share * CLIENTS * OPERATIONS,
+            began.elapsed().as_secs_f64()
         );
     }
 }

@@ -35,8 +35,9 @@ fn is_private(authority: &str) -> bool {
         Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
         None => authority.rsplit_once(':').map_or(authority, |(name, _)| name),
     };
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name.parse::<IpAddr>().is_ok() || !name.contains('.') || PRIVATE_ENDS.iter().any(|end| name.ends_with(end))
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_private = |name: String| PRIVATE_ENDS.iter().any(|end| name.ends_with(end));
+    name.parse::<IpAddr>().is_ok() || !name.contains('.') || is_private(name.to_ascii_lowercase())
 }
 
 /// Refuses what a browser says comes from another site's page. Such a request could not be signed either; this says so

@@ -15,6 +15,7 @@ use super::said::{Answer, Expected, Intent, Said, Seen, Version};
 use super::web::{Connection, Reply, Server};
 use super::{PATIENCE, first_seed, judge, refuse, seconds};
 use crate::random::Random;
+use crate::summary;
 
 const ITEMS: &str = "/dbs/d/colls/c/docs";
 const KEY: (&str, &str) = ("x-ms-documentdb-partitionkey", "[\"p\"]");
@@ -359,7 +360,7 @@ fn seen_item(item: &Value) -> Seen {
 }
 
 /// Lets clients loose on a server that is killed so many times, and returns what they saw.
-pub(super) fn storm(seed: u64, kills: u64) {
+pub(super) fn storm(seed: u64, kills: u64) -> [usize; 3] {
     let mut server = Server::start();
     let mut first = Connection::open(server.address()).expect("a connection");
     let container = json!({"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
@@ -402,20 +403,24 @@ pub(super) fn storm(seed: u64, kills: u64) {
         refuse(&format!("http {seed}"), &history, dir, &wrong.to_string());
     }
     let (operations, unknown) = history.size();
-    println!(
-        "over HTTP, seed {seed}: {kills} kills, {operations} operations, {unknown} unknown, {} commits",
-        history.commits.len()
-    );
+    let commits = history.commits.len();
     judge(&format!("http {seed}"), &history, dir);
+    [operations, unknown, commits]
 }
+
+/// How often the server of each history is killed.
+pub(super) const KILLS: u64 = 8;
 
 #[test]
 fn what_clients_of_the_server_see_across_kills_and_lost_answers_is_one_order_that_agrees_with_time() {
     let (began, first) = (Instant::now(), first_seed(0x6874_7470));
-    let mut seed = first;
+    let (mut seed, mut sums) = (first, [0; 3]);
     while seed == first || began.elapsed() < seconds() {
-        storm(seed, 8);
+        sums.iter_mut().zip(storm(seed, KILLS)).for_each(|(sum, count)| *sum += count);
         seed += 1;
     }
-    println!("histories over HTTP, seeds {first} to {}: {:.1?}", seed - 1, began.elapsed());
+    let ([operations, unknown, commits], stores) = (sums, seed - first);
+    let test = format!("histories over HTTP, seeds {first} to {}: {} kills", seed - 1, KILLS * stores);
+    let compared = format!("{operations} operations, {unknown} unknown");
+    summary::row(test, format!("{stores} stores, {commits} commits"), compared, 0, began);
 }

@@ -30,6 +30,7 @@ use crate::again;
 use crate::power::seed_of_run;
 use crate::random::Random;
 use crate::recorder::{self, Orders, memory_dir};
+use crate::summary;
 
 /// Far longer than any line takes to come: reaching it means that the store hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,7 +194,7 @@ pub(crate) fn again(case: &str) -> Result<(), String> {
     let seed = seed.parse().expect("a seed");
     match kind {
         "embedded" => lives(seed, deaths(seed), &mut Tally::default()),
-        "http" => http::storm(seed, 8),
+        "http" => drop(http::storm(seed, http::KILLS)),
         "power" => drop(power::cut(seed)),
         _ => panic!("{case:?} is no history"),
     }
@@ -211,9 +212,13 @@ fn what_clients_see_across_deaths_of_all_kinds_is_one_order_that_agrees_with_tim
         seed += 1;
         lives(seed, deaths(seed), &mut tally);
     }
-    println!("histories, seeds {first} to {seed}: {tally:?}, {:.1?}", began.elapsed());
-    assert!(tally.aborted > 0, "nobody ran out of memory");
-    assert!(tally.unknown > 0, "nobody was ever left without an answer");
+    let Tally { kills, hungry, aborted, faults, operations, unknown, commits } = tally;
+    let deaths = format!("{kills} kills, {faults} failing calls, {hungry} short of memory");
+    let test = format!("histories, embedded, seeds {first} to {seed}: {deaths}");
+    let done = format!("{} stores, {commits} commits", seed - first + 1);
+    summary::row(test, done, format!("{operations} operations, {unknown} unknown"), 0, began);
+    assert!(aborted > 0, "nobody ran out of memory");
+    assert!(unknown > 0, "nobody was ever left without an answer");
 }
 
 /// Judges a history again that was refused: all of it is as it was.

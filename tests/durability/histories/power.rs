@@ -8,6 +8,7 @@ use crate::disk::{Disk, Image, Names, POLICIES, write_image};
 use crate::power::threads;
 use crate::random::Random;
 use crate::recorder::{Event, Orders, memory_dir, record_program};
+use crate::summary;
 
 /// How many power cuts of each recorded life.
 const CUTS: usize = 32;
@@ -23,11 +24,8 @@ fn what_clients_saw_before_a_power_cut_is_one_order_with_what_is_there_after_it(
         operations += asked;
         seed += 1;
     }
-    println!(
-        "histories, seeds {first} to {}: {cuts} power cuts, {operations} operations judged, {:.1?}",
-        seed - 1,
-        began.elapsed()
-    );
+    let test = format!("histories up to power cuts, seeds {first} to {}", seed - 1);
+    summary::row(test, format!("{cuts} cuts"), format!("{operations} operations"), 0, began);
 }
 
 /// Records a life, and cuts its power in many places.

@@ -34,7 +34,7 @@ fn sound() -> History {
 
 fn refused(history: &History) -> Refused {
     let verdicts = [order::check(history), search::check(history), elle::check(history)];
-    println!("{verdicts:.200?}");
+    println!("{}", format!("{verdicts:?}").chars().take(200).collect::<String>());
     let [order, search, elle] = verdicts.map(|verdict| verdict.is_err());
     Refused { order, search, elle }
 }
