@@ -46,8 +46,8 @@ enum Reason {
     NotShipped,
     /// It sends a continuation token that another server made.
     ForeignToken,
-    /// It hopes that a connection to the same machine takes longer than a picosecond, or counts what another thread of the
-    /// test has done or not yet done.
+    /// It gives an answer, or a connection to the same machine, a picosecond, and hopes to be told that it was late; or it
+    /// counts what another thread of the test has done or not yet done.
     Race,
 }
 
@@ -68,8 +68,8 @@ impl Reason {
         (
             Reason::Race,
             "race",
-            "is a race within the test itself: a connection to the same machine against a time-out of a picosecond, or \
-             two threads of the test; passes now and then",
+            "is a race within the test itself, of a time-out of a picosecond with an answer or a connection, or of two \
+             threads; passes now and then",
         ),
     ];
 
