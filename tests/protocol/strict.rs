@@ -1,4 +1,4 @@
-//! `--strict`: the guide's table of conditions, cell by cell, by default and strictly; and what a table cannot say.
+//! `--strict`: the README's table of conditions, cell by cell, by default and strictly; and what a table cannot say.
 
 use etagdb_server::Config;
 use serde_json::{Value, json};
@@ -22,10 +22,10 @@ fn strict() -> Host {
     Host::start_with(Config { strict: true, ..Config::default() })
 }
 
-/// The guide's table: a condition, and what it says for each of [`OPERATIONS`].
+/// The README's table: a condition, and what it says for each of [`OPERATIONS`].
 fn table() -> Vec<(String, Vec<String>)> {
-    let guide = include_str!("../../docs/guide/conditions.md");
-    let (_, rest) = guide.split_once("<!-- conditions -->\n").expect("the table's mark");
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("<!-- conditions -->\n").expect("the table's mark");
     let mut rows = rest.lines().take_while(|line| line.starts_with('|')).map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         (cells[0].replace('`', ""), cells[1..].iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>())
@@ -60,7 +60,7 @@ fn run(client: &mut Client, operation: &str, condition: Option<(&str, &str)>) ->
 }
 
 #[test]
-fn each_cell_of_the_guide() {
+fn each_cell_of_the_readme() {
     let rows = table();
     assert_eq!(rows.len(), 17, "{rows:?}");
     for (mode, host) in [("by default", Host::start()), ("with --strict", strict())] {
