@@ -35,6 +35,7 @@ use crate::connection::{Abrupt, Activity, Busy, Watched};
 use crate::descriptors;
 use crate::framing::Framing;
 use crate::headers::Headers;
+use crate::health;
 use crate::metrics::Operation;
 use crate::payload::Payload;
 use crate::reply;
@@ -131,10 +132,12 @@ impl Server {
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         let (mut refused, mut warned) = (0u64, None);
+        let mut told = pin!(health::log_changes(&self.shared.service.store));
         loop {
             self.shared.service.metrics.connections(connections.len(), refused);
             tokio::select! {
                 () = &mut shutdown => break,
+                () = &mut told => {}
                 Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) if connections.len() >= self.shared.config.connections_max => {

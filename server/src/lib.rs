@@ -40,6 +40,7 @@ mod framing;
 #[cfg(test)]
 mod fuzz;
 mod headers;
+mod health;
 mod http;
 mod idempotency;
 mod index;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use etagdb::{CommitSeq, Store, StoreHealth};
+use etagdb::{CommitSeq, Store};
 use http::header::{AUTHORIZATION, CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -21,6 +21,7 @@ use crate::catalog::{Catalog, Container};
 use crate::config::{Config, ServeError};
 use crate::explorer::{self, HotKeys};
 use crate::headers::{self, Headers, Throughput};
+use crate::health;
 use crate::idempotency::{self, Guard, Idempotency};
 use crate::metrics::Metrics;
 pub(crate) use crate::reply::{Reply, Wait};
@@ -247,7 +248,7 @@ impl Service {
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Health => match *method {
-                Method::GET => Ok(health(&self.store.health())),
+                Method::GET => Ok(health::reply(&self.store.health())),
                 _ => Err(headers::wrong_method(method, "GET")),
             },
             Route::Metrics => match *method {
@@ -467,17 +468,6 @@ impl Service {
     }
 }
 
-/// Whether the store takes writes; reads may work even when it does not.
-fn health(state: &StoreHealth) -> Reply {
-    let body = match state {
-        StoreHealth::Healthy => return Reply::json(StatusCode::OK, r#"{"status":"ok"}"#),
-        StoreHealth::DiskFull { since_ms, .. } => format!(r#"{{"status":"disk-full","sinceMs":{since_ms}}}"#),
-        StoreHealth::ReadOnly { since_ms, .. } => format!(r#"{{"status":"read-only","sinceMs":{since_ms}}}"#),
-        _ => r#"{"status":"unavailable"}"#.to_owned(),
-    };
-    Reply::json(StatusCode::SERVICE_UNAVAILABLE, body)
-}
-
 /// Milliseconds since 1970.
 fn unix_ms() -> u64 {
     let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -513,20 +503,6 @@ fn offer_reply(offer: &offers::Offer) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_store_that_takes_no_writes_is_not_healthy_and_says_since_when() {
-        let because = "on purpose".to_owned();
-        let full = StoreHealth::DiskFull { since_ms: 7, because: because.clone() };
-        for (state, status, body) in [
-            (StoreHealth::Healthy, 200, r#"{"status":"ok"}"#),
-            (full, 503, r#"{"status":"disk-full","sinceMs":7}"#),
-            (StoreHealth::ReadOnly { since_ms: 8, because }, 503, r#"{"status":"read-only","sinceMs":8}"#),
-        ] {
-            let reply = health(&state);
-            assert_eq!((reply.status.as_u16(), &reply.body[..]), (status, body.as_bytes()));
-        }
-    }
 
     #[test]
     fn requests_have_different_names() {

@@ -50,10 +50,11 @@ impl Held {
             .arg(data.path().join("store"))
             .env("LD_PRELOAD", shim())
             .env("HOLD", &hold)
-            .env("ETAGDB_LOG", "off")
+            .env("ETAGDB_LOG", "error")
             .env_remove("ETAGDB_KEY")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("spawn");
         let mut says = BufReader::new(child.stdout.take().expect("piped"));
@@ -182,6 +183,9 @@ fn a_repeat_of_a_request_whose_sync_fails_fails_as_well() {
     assert_eq!(health.json()["status"], "read-only");
     assert!(health.json()["sinceMs"].is_u64(), "{}", health.json());
     assert_eq!(connection.ask("GET", OTHER, &[KEY], "").expect("an answer").status, 200);
+    let log = BufReader::new(server.child.stderr.take().expect("piped"));
+    let told = log.lines().map_while(Result::ok).find(|line| line.contains("takes no more writes"));
+    assert!(told.is_some_and(|line| line.contains("Input/output error")), "the log says why");
     // Whatever became of it: sent again, it is done, and once.
     let server = server.kill_and_start();
     let again = server.write().recv().expect("an answer");
