@@ -107,8 +107,9 @@ bench-http: tools ## the server beside its own HTTP stack: writes benches/result
 	@mkdir -p benches/results
 	$(CARGO) bench --locked --workspace --bench http -- $(if $(BENCH),$(BENCH),--rounds 3 --write $(CURDIR)/benches/results/http.md)
 
-powercut: ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes, with a table)
+powercut: build ## the long run: 24,000 power cuts, 8,000 damages, each single call failing, a million checked operations (15 minutes, with a table)
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
+  ETAGDB_BIN=$(abspath $(target))/release/etagdb \
 	  scripts/summary.sh $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=2 \
 	  again power damage faults seeded real_disk kill checkpoints linearizab
 
