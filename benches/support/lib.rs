@@ -23,7 +23,8 @@ mod tests {
         let lock = include_str!("../peers/Cargo.lock");
         let needs = manifest.split_once("[dependencies]\n").expect("its dependencies").1;
         let needs = needs.lines().take_while(|line| !line.starts_with('['));
-        let package = lock.split("[[package]]\n").find(|package| package.starts_with("name = \"etagdb\"\n")).expect("it");
+        let package =
+            lock.split("[[package]]\n").find(|package| package.starts_with("name = \"etagdb\"\n")).expect("it");
         for need in needs.filter_map(|line| line.split_once('.').map(|(name, _)| name)) {
             let is_there = package.contains(&format!("\"{need}\"")) || package.contains(&format!("\"{need} "));
             assert!(is_there, "{need} is not in benches/peers/Cargo.lock: cargo update --workspace there");
