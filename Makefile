@@ -10,7 +10,7 @@ MARK ?=
 target = $(or $(CARGO_TARGET_DIR),target)
 schedules = tests/schedules/Cargo.toml --target-dir $(target)/schedules
 
-.PHONY: help serve build test tools fmt clippy doc unit examples sdk conformance acceptance storm
+.PHONY: help serve build test tools fmt clippy doc unit alone examples sdk conformance acceptance storm
 .PHONY: bench bench-http bench-peers mark scaling latency instructions memory
 .PHONY: soak fuzz powercut again histories schedules schedules-once mutants explorer-screenshots
 
@@ -24,7 +24,7 @@ build: tools ## compile the server
 	@echo "building etagdb; the first time this compiles RocksDB, which takes about ten minutes on four cores"
 	$(CARGO) build --release --locked --workspace
 
-test: tools fmt clippy doc unit schedules-once examples ## all that must pass: formatting, lints, documentation, unit, crash, schedule, protocol and SDK tests
+test: tools fmt clippy doc unit schedules-once alone examples ## all that must pass: formatting, lints, documentation, unit, crash, schedule, protocol and SDK tests
 
 tools: ## install what compiling RocksDB needs and is missing
 	@scripts/install-tools.sh
@@ -86,16 +86,19 @@ instructions: tools ## instructions of a read and a write against benches/instru
 memory: tools ## memory and disk under load for SECONDS=600
 	$(CARGO) bench --locked --workspace --bench throughput -- --only "under load" --soak $(or $(SECONDS),600)
 
-# The other engines stay out of the workspace, and link the RocksDB that the workspace compiled: it is the same one. Where
-# it lies is asked before the variables are set, which would make the workspace compile it again.
+# What is built outside of the workspace links the RocksDB that the workspace compiled: it is the same one. Where it lies is
+# asked before the variables are set, which would make the workspace compile it again.
+with_rocksdb = librocksdb=$$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
+    sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p'); ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$$librocksdb
 peers = $(abspath $(target))/peers
 
-bench-peers: build ## other embedded stores beside etagdb, a quarter of an hour (PEERS="--engines redb,sled" does less)
-	@librocksdb=$$($(CARGO) build --release --locked --workspace --message-format json 2>/dev/null | \
-	    sed -n '/librocksdb-sys/s/.*"out_dir":"\([^"]*\)".*/\1/p'); \
-	  ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$$librocksdb \
-	  $(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(peers)
+bench-peers: build ## other embedded stores beside etagdb, ten minutes (PEERS="--engines redb,sled" does less)
+	@$(with_rocksdb) $(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(peers)
 	$(peers)/release/peers --dir $(peers) $(PEERS)
+
+# In the workspace it has the features of its dependencies that others ask for as well.
+alone: build ## check that the engine compiles without the rest of the workspace, as in a program that embeds it
+	@$(with_rocksdb) $(CARGO) check --release --locked -p etagdb --target-dir $(abspath $(target))/alone
 
 mark: tools ## what the durable mark costs at 64 writers, in turns with and without it, 40 seconds (MARK="--writers 16")
 	$(CARGO) bench --locked --workspace --bench mark -- --dir $(abspath $(target)) $(MARK)
