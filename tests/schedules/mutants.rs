@@ -17,7 +17,7 @@ struct Bug {
     broken: &'static str,
 }
 
-const BUGS: [Bug; 40] = [
+const BUGS: [Bug; 39] = [
     Bug {
         name: "stripe-skipped",
         scenarios: &["one-key"],
@@ -227,13 +227,6 @@ const BUGS: [Bug; 40] = [
         file: "trim.rs",
         sound: "    let needs = core.watermark.needs();\n",
         broken: "    let needs = core.watermark.needs();\n    let last = if PLANTED { core.visible().get() } else { last };\n",
-    },
-    Bug {
-        name: "absence-told-and-not-remembered",
-        scenarios: &["expiry"],
-        file: "read.rs",
-        sound: "            self.observe_now_ms();\n            self.wait_for_writers",
-        broken: "            if !PLANTED { self.observe_now_ms(); }\n            self.wait_for_writers",
     },
     Bug {
         name: "reader-of-the-expired-does-not-wait",
