@@ -144,8 +144,9 @@ fn expect_silence(connection: &mut Connection, replies: &[&Receiver<Reply>]) {
     }
 }
 
-#[test]
-fn a_repeat_is_not_answered_before_the_first_request_is_durable() {
+/// A server that was sent the named write twice while the sync of the first waits, and has told nobody; who else asked it;
+/// and where both answers will come.
+fn written_twice_and_held() -> (Held, Connection, [Receiver<Reply>; 2]) {
     let mut server = Held::start();
     let mut connection = server.with_container();
     server.hold();
@@ -153,8 +154,14 @@ fn a_repeat_is_not_answered_before_the_first_request_is_durable() {
     server.is_held();
     let second = server.write();
     expect_silence(&mut connection, &[&first, &second]);
+    (server, connection, [first, second])
+}
+
+#[test]
+fn a_repeat_is_not_answered_before_the_first_request_is_durable() {
+    let (mut server, _connection, replies) = written_twice_and_held();
     server.go_on(b"d");
-    let replies = [first, second].map(|reply| reply.recv().expect("an answer"));
+    let replies = replies.map(|reply| reply.recv().expect("an answer"));
     assert_eq!(replies.each_ref().map(|reply| reply.status), [201, 201], "{replies:?}");
     assert_eq!(replies[0].etag(), replies[1].etag());
     assert_eq!(replies.each_ref().map(|reply| reply.header("idempotency-replayed")), [None, Some("true")]);
@@ -163,15 +170,9 @@ fn a_repeat_is_not_answered_before_the_first_request_is_durable() {
 /// A repeat that was told of the first one's success would have been told of a write that is not there after a power cut.
 #[test]
 fn a_repeat_of_a_request_whose_sync_fails_fails_as_well() {
-    let mut server = Held::start();
-    let mut connection = server.with_container();
-    server.hold();
-    let first = server.write();
-    server.is_held();
-    let second = server.write();
-    expect_silence(&mut connection, &[&first, &second]);
+    let (mut server, mut connection, replies) = written_twice_and_held();
     server.go_on(b"f");
-    for reply in [first, second] {
+    for reply in replies {
         let reply = reply.recv().expect("an answer");
         assert!(matches!(reply.status, 408 | 503), "neither done nor refused: {reply:?}");
     }
