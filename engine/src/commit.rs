@@ -226,7 +226,7 @@ impl Core {
     }
 
     /// Writes a group to the log. Called by one leader at a time. Leaves it without submissions, and its rows empty; when
-    /// it fails, as it was.
+    /// it fails, its submissions are still there to be refused.
     pub(crate) fn log_group(&self, group: &mut Group) -> Result<Logged, Unlogged> {
         // A failure of a sync, or of the flusher, is known only now.
         self.health.check().map_err(|error| Unlogged { error, tried: false })?;
