@@ -12,8 +12,8 @@ use thirtyfour::WindowHandle;
 use thirtyfour::prelude::*;
 use tokio::runtime::Runtime;
 
-/// Far longer than anything on the page takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than anything on the page takes, on a machine that has much else to do; less than the driver's client waits.
+const PATIENCE: Duration = Duration::from_secs(100);
 /// What is needed beside the driver that this crate has.
 const TOOLS: [&str; 2] = ["chromedriver", "chromium"];
 

@@ -50,34 +50,37 @@ export function rows(before, after) {
 
 /** The shortest way from one list of lines to the other (Myers 1986): "=" keep, "-" drop one of a, "+" take one of b. */
 function script(a, b) {
-  const most = a.length + b.length;
-  const furthest = new Map([[1, 0]]);
-  const trace = [];
-  for (let steps = 0; steps <= most; steps += 1) {
-    if (steps > STEPS_MAX) return [...a.map(() => "-"), ...b.map(() => "+")];
-    trace.push(new Map(furthest));
+  // How far along `a` each diagonal k got, at [k + steps + 1], after so many steps; kept of every step for the way back.
+  const trace = [new Int32Array(3)];
+  for (let steps = 0; steps <= STEPS_MAX; steps += 1) {
+    const [before, furthest] = [trace[steps], new Int32Array(2 * steps + 5)];
     for (let k = -steps; k <= steps; k += 2) {
-      const down = k === -steps || (k !== steps && furthest.get(k - 1) < furthest.get(k + 1));
-      let x = down ? furthest.get(k + 1) : furthest.get(k - 1) + 1;
+      let x = isDown(before, steps, k) ? before[k + 1 + steps + 1] : before[k - 1 + steps + 1] + 1;
       let y = x - k;
       while (x < a.length && y < b.length && a[x] === b[y]) {
         x += 1;
         y += 1;
       }
-      furthest.set(k, x);
-      if (x >= a.length && y >= b.length) return backwards(trace, a.length, b.length);
+      furthest[k + steps + 2] = x;
+      if (x >= a.length && y >= b.length) return backwards(trace, steps, a.length, b.length);
     }
+    trace.push(furthest);
   }
-  return [];
+  return [...a.map(() => "-"), ...b.map(() => "+")];
 }
 
-function backwards(trace, x, y) {
+/** Whether the diagonal `k` is best reached by taking a line of b. */
+function isDown(before, steps, k) {
+  return k === -steps || (k !== steps && before[k - 1 + steps + 1] < before[k + 1 + steps + 1]);
+}
+
+function backwards(trace, most, x, y) {
   const edits = [];
-  for (let steps = trace.length - 1; steps >= 0 && (x > 0 || y > 0); steps -= 1) {
-    const furthest = trace[steps];
+  for (let steps = most; steps >= 0 && (x > 0 || y > 0); steps -= 1) {
+    const before = trace[steps];
     const k = x - y;
-    const down = k === -steps || (k !== steps && furthest.get(k - 1) < furthest.get(k + 1));
-    const fromX = steps === 0 ? 0 : down ? furthest.get(k + 1) : furthest.get(k - 1);
+    const down = isDown(before, steps, k);
+    const fromX = steps === 0 ? 0 : before[(down ? k + 1 : k - 1) + steps + 1];
     const fromY = steps === 0 ? 0 : fromX - (down ? k + 1 : k - 1);
     while (x > fromX && y > fromY && x > 0 && y > 0) {
       edits.push("=");
