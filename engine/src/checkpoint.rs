@@ -26,8 +26,9 @@ impl Store {
     /// of this store; what is written to either of the two afterwards has etags that the other one never gives.
     ///
     /// On the same file system it takes little time and space, because sorted files are shared as hard links (RocksDB
-    /// writes each of them once); what is not in one yet, at most twice
-    /// [`write_buffer_bytes`](Options::write_buffer_bytes), is copied. On another file system all is copied. Shared
+    /// writes each of them once); what is not in one yet, about
+    /// [`write_buffer_bytes`](Options::write_buffer_bytes) at the most, is written to one. On another file system all is
+    /// copied. Shared
     /// files guard against mistakes, not against the loss of the disk: copy the checkpoint elsewhere for that. As the
     /// store goes on, files that only the checkpoint still has take up space until its directory is deleted.
     ///
@@ -69,7 +70,8 @@ impl Store {
         let target = Construction::begin(dir.as_ref(), false)?;
         inner.rocks.checkpoint(&target.rocks_path())?;
         // Opening it says what is in it, and that it opens.
-        let newest = newest_commit(&target.rocks_path())?;
+        let options = Options::default().cache_bytes(1 << 20);
+        let newest = newest_commit(&Rocks::open_files(&target.rocks_path(), &options)?)?;
         durable::mark_copy(&target.rocks_path(), newest)?;
         target.finish()?;
         Ok(newest)
@@ -94,8 +96,13 @@ impl Store {
         let source = Directory::open_shared(checkpoint.as_ref())?;
         let marked = Durable::open(checkpoint.as_ref(), &source.rocks_path(), false, false)?;
         let target = Construction::begin(target.as_ref(), true)?;
-        copy_database(&source.rocks_path(), &target.rocks_path())?;
-        let newest = newest_commit(&target.rocks_path())?;
+        copy_files(&source.rocks_path(), &target.rocks_path())?;
+        copy_files(&source.log_path(), &target.log_path())?;
+        // Opening it replays the log, if there is one.
+        let options = Options::default().cache_bytes(1 << 20);
+        let rocks = Rocks::open(&target.rocks_path(), &options, false, |end| marked.check_log(end))?;
+        let newest = newest_commit(&rocks)?;
+        drop(rocks);
         marked.check(newest.get())?;
         durable::mark_copy(&target.rocks_path(), newest)?;
         target.finish()?;
@@ -103,16 +110,18 @@ impl Store {
     }
 }
 
-fn newest_commit(rocks_path: &Path) -> Result<CommitSeq> {
-    let rocks = Rocks::open_read_only(rocks_path, &Options::default().cache_bytes(1 << 20))?;
+fn newest_commit(rocks: &Rocks) -> Result<CommitSeq> {
     match rocks.last_feed_row()? {
         Some((key, value)) => Ok(CommitSeq::new(encoding::feed_position(&key, &value)?.seq)),
         None => Ok(CommitSeq::new(0)),
     }
 }
 
-/// Copies a database that nobody writes to.
-fn copy_database(from: &Path, to: &Path) -> Result<()> {
+/// Copies the files of a directory that nobody writes to, if there is one.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    if !from.exists() {
+        return Ok(());
+    }
     fs::create_dir(to).map_err(|error| describe(to, error))?;
     for entry in fs::read_dir(from).map_err(|error| describe(from, error))? {
         let entry = entry.map_err(|error| describe(from, error))?;

@@ -9,7 +9,7 @@
 //!    its versions as pending, and releases its stripes: the next writer of the same key can be judged at once.
 //! 4. If nobody leads, it leads; otherwise it waits, by sleeping or as a future.
 //! 5. The leader takes the queue as it stands, encodes what is left of it into one RocksDB write batch and writes that to
-//!    the log, without a sync: one append for everybody in the group (`log_group`).
+//!    the log, without a sync, and to RocksDB's memory: one append for everybody in the group (`log_group`).
 //! 6. The lander, mostly the leader itself, syncs the log under `Durability::Sync`: one sync for all groups that are in it
 //!    (`landing`). It publishes the last sequence of each as visible, takes its versions out of the pending ones, and
 //!    answers its writers. Where it pays, the next group is written to the log meanwhile.
@@ -270,7 +270,7 @@ impl Core {
             self.health.after_write();
             logged.write_time = begun.elapsed();
             // At least up to here the log is on disk when it is synced next; others may have written to it as well.
-            logged.rocks_sequence = self.rocks.sequence();
+            logged.log_end = self.rocks.log_end();
             if first.is_some() {
                 self.epochs.written();
             }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::durable::DURABLE_FILE;
 use crate::encoding;
 use crate::error::{Error, Result};
+use crate::log::LOG_DIR;
 
 const FORMAT_FILE: &str = "FORMAT";
 const UNFINISHED_FILE: &str = "UNFINISHED";
@@ -72,6 +73,10 @@ impl Directory {
 
     pub(crate) fn rocks_path(&self) -> PathBuf {
         self.path.join(ROCKS_DIR)
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.path.join(LOG_DIR)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -143,6 +148,10 @@ impl Construction {
         self.path.join(ROCKS_DIR)
     }
 
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.path.join(LOG_DIR)
+    }
+
     /// Makes it a store, durably. Everything in it must be on disk by now.
     pub(crate) fn finish(mut self) -> Result<()> {
         let finish = || -> std::io::Result<()> {
@@ -163,8 +172,11 @@ impl Drop for Construction {
             return;
         }
         // What cannot be removed says of itself that it is unfinished, as long as the mark goes last.
-        let removed = fs::remove_dir_all(self.path.join(ROCKS_DIR));
-        if removed.is_ok() || removed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        let remove = |name| match fs::remove_dir_all(self.path.join(name)) {
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        if remove(ROCKS_DIR) && remove(LOG_DIR) {
             let _ = fs::remove_file(self.path.join(DURABLE_FILE));
             let _ = fs::remove_file(self.path.join(UNFINISHED_FILE));
             if self.made_directory {
@@ -226,7 +238,7 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     };
     for entry in entries {
         let name = entry.map_err(|error| describe(path, error))?.file_name();
-        if ![LOCK_FILE, "FORMAT.new", DURABLE_FILE, "DURABLE.new", ROCKS_DIR, "lost+found"]
+        if ![LOCK_FILE, "FORMAT.new", DURABLE_FILE, "DURABLE.new", LOG_DIR, ROCKS_DIR, "lost+found"]
             .iter()
             .any(|ours| name == *ours)
         {
@@ -345,7 +357,7 @@ mod tests {
         fs::write(dir.path().join("FORMAT"), "etagdb format 3\n").expect("write");
         let error = Directory::open(dir.path(), true).expect_err("unknown");
         assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "3"), "{error}");
-        assert!(error.to_string().contains("knows only format 2"), "{error}");
+        assert!(error.to_string().contains("knows only format 3"), "{error}");
         assert!(!dir.path().join("rocksdb").exists());
     }
 

@@ -28,21 +28,19 @@
 //! ```text
 //! slot n, at byte 512 * n:
 //! +----------+------------+--------+--------+----------+----------------+------------------+
-//! | "edbmark"| generation | commit | rocks  | manifest | manifest bytes | CRC-32C of these |
+//! | "edbmark"| generation | commit | log    | manifest | manifest bytes | CRC-32C of these |
 //! | 01       | u64 LE     | u64 LE | u64 LE | u64 LE   | u64 LE         | u32 LE           |
 //! +----------+------------+--------+--------+----------+----------------+------------------+
 //! ```
 //!
-//! `commit`: the newest commit that is on disk. `rocks`: RocksDB's sequence number of a row that is on disk together
-//! with all before it, which also covers what is no commit, as the making of a collection; 0 where it is not known, as
-//! beside a copy. `manifest`, `manifest bytes`:
-//! the number of a `MANIFEST` that was in use, and up to where it was synced.
+//! `commit`: the newest commit that is on disk. `log`: the position up to which the log is, which also covers what is no
+//! commit, as the making of a collection; 0 where it is not known, as beside a copy. `manifest`, `manifest bytes`: the
+//! number of a `MANIFEST` that was in use, and up to where it was synced.
 //!
 //! # Rejected
 //!
 //! * *Each log record naming the end of the one before* tells a damaged middle, not a missing end.
-//! * *`track_and_verify_wals_in_manifest`* notes the size of a log when it is closed: nothing about the live one. It is
-//!   on besides, because it notices when a log in the middle is missing.
+//! * *A mark at the end of the log*, moved with each write, would be a second place to write to before each sync.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -57,9 +55,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::CommitSeq;
 use crate::directory::describe;
 use crate::error::{Error, Result};
-use crate::log_check::{self, manifest_number};
-use crate::log_format::{LogReader, Step};
+use crate::manifest::{self, manifest_number};
+use crate::manifest_format::{LogReader, Step};
 use crate::rocks::Rocks;
+use crate::segment::End;
 
 /// The name of the file, in the store's directory.
 pub(crate) const DURABLE_FILE: &str = "DURABLE";
@@ -77,8 +76,8 @@ const FIELDS_BYTES: usize = 8 + 5 * 8;
 pub(crate) struct Mark {
     /// The newest commit.
     pub(crate) commit: u64,
-    /// RocksDB's sequence number of a row: it and all before it.
-    pub(crate) rocks: u64,
+    /// The position in the log up to which it is.
+    pub(crate) log: u64,
     /// The number of a `MANIFEST` that was in use, and how many bytes of it, all of them in whole records.
     pub(crate) manifest: u64,
     pub(crate) manifest_bytes: u64,
@@ -88,7 +87,7 @@ impl Mark {
     fn encode(&self, generation: u64) -> [u8; FIELDS_BYTES + 4] {
         let mut slot = [0; FIELDS_BYTES + 4];
         slot[..8].copy_from_slice(MAGIC);
-        let fields = [generation, self.commit, self.rocks, self.manifest, self.manifest_bytes];
+        let fields = [generation, self.commit, self.log, self.manifest, self.manifest_bytes];
         for (bytes, field) in slot[8..FIELDS_BYTES].chunks_exact_mut(8).zip(fields) {
             bytes.copy_from_slice(&field.to_le_bytes());
         }
@@ -110,7 +109,7 @@ impl Mark {
         });
         let mut field = || fields.next();
         let generation = field()?;
-        let mark = Mark { commit: field()?, rocks: field()?, manifest: field()?, manifest_bytes: field()? };
+        let mark = Mark { commit: field()?, log: field()?, manifest: field()?, manifest_bytes: field()? };
         Some((generation, mark))
     }
 
@@ -186,14 +185,14 @@ impl Durable {
     ///
     /// # Errors
     ///
-    /// As [`log_check::check`]; [`Error::Invalid`] when a tail must be cut off and may not be.
+    /// As [`manifest::check`]; [`Error::Invalid`] when a tail must be cut off and may not be.
     pub(crate) fn open(store: &Path, database: &Path, is_new: bool, write: bool) -> Result<Durable> {
         let mut durable = Durable { store: store.to_owned(), database: database.to_owned(), found: None, writer: None };
         if is_new {
             return Ok(durable);
         }
         durable.found = Mark::read(store)?;
-        let torn = log_check::check(database, durable.found.as_ref().map(|(_, mark)| mark))?;
+        let torn = manifest::check(database, durable.found.as_ref().map(|(_, mark)| mark))?;
         if write {
             torn.cut()?;
         } else {
@@ -202,7 +201,16 @@ impl Durable {
         Ok(durable)
     }
 
-    /// Checks what RocksDB recovered: its newest commit.
+    /// Checks where the log ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corruption`] when it was on disk further than that.
+    pub(crate) fn check_log(&self, end: &End) -> Result<()> {
+        self.found.map_or(Ok(()), |(_, mark)| end.check(mark.log, DURABLE_FILE))
+    }
+
+    /// Checks what was recovered: its newest commit.
     ///
     /// # Errors
     ///
@@ -212,10 +220,10 @@ impl Durable {
     }
 
     /// Begins to keep the mark of a store that is open for writing, all of whose state is on disk: its newest commit
-    /// and RocksDB's newest sequence.
-    pub(crate) fn begin(&mut self, commit: u64, rocks: u64) -> Result<()> {
+    /// and where its log ends.
+    pub(crate) fn begin(&mut self, commit: u64, log: u64) -> Result<()> {
         let (generation, mark) = self.found.unwrap_or_default();
-        let mark = Mark { commit, rocks, manifest: 0, manifest_bytes: 0 }.with_manifest(&self.database, &mark);
+        let mark = Mark { commit, log, manifest: 0, manifest_bytes: 0 }.with_manifest(&self.database, &mark);
         let file = match self.found {
             Some(_) => OpenOptions::new().write(true).open(self.store.join(DURABLE_FILE)),
             None => create(&self.store, &mark),
@@ -236,26 +244,26 @@ impl Durable {
     /// Syncs the log, if there is anything to sync, and notes it; `visible` is the newest commit that is visible.
     pub(crate) fn sync(&self, rocks: &Rocks, visible: CommitSeq) -> Result<()> {
         // What was written before the sync began is on disk when it ends.
-        let sequence = rocks.sequence();
-        if !self.is_behind(sequence) {
+        let end = rocks.log_end();
+        if !self.is_behind(end) {
             return Ok(());
         }
         rocks.sync()?;
-        self.note(visible.get(), sequence);
+        self.note(visible.get(), end);
         Ok(())
     }
 
     /// Whether something may have been written since the last sync.
-    fn is_behind(&self, sequence: u64) -> bool {
-        self.writer.as_ref().is_none_or(|writer| writer.shared.state.lock().mark.rocks < sequence)
+    fn is_behind(&self, end: u64) -> bool {
+        self.writer.as_ref().is_none_or(|writer| writer.shared.state.lock().mark.log < end)
     }
 
-    /// Notes that the log is synced up to a commit and up to a sequence of RocksDB's. Called after each sync.
-    pub(crate) fn note(&self, commit: u64, rocks: u64) {
+    /// Notes that the log is synced up to a commit and up to a position. Called after each sync.
+    pub(crate) fn note(&self, commit: u64, log: u64) {
         let Some(writer) = &self.writer else { return };
         let mut state = writer.shared.state.lock();
         state.mark.commit = state.mark.commit.max(commit);
-        state.mark.rocks = state.mark.rocks.max(rocks);
+        state.mark.log = state.mark.log.max(log);
         writer.shared.write(&mut state);
         if !state.unsynced {
             state.unsynced = true;
@@ -342,7 +350,6 @@ impl Mark {
 /// lost commits by the time it is opened is noticed. The directory is synced by whoever makes the copy.
 pub(crate) fn mark_copy(database: &Path, newest: CommitSeq) -> Result<()> {
     let store = database.parent().unwrap_or(database);
-    // Where RocksDB's sequence stands is not known of a copy: a log was taken along as far as it went.
     let mark = Mark { commit: newest.get(), ..Mark::default() }.with_manifest(database, &Mark::default());
     create(store, &mark).map_err(|error| describe(&store.join(DURABLE_FILE), error)).map(drop)
 }
@@ -366,13 +373,13 @@ mod tests {
     use super::*;
 
     fn mark(commit: u64) -> Mark {
-        Mark { commit, rocks: 3 * commit, manifest: 5, manifest_bytes: 100 }
+        Mark { commit, log: 3 * commit, manifest: 5, manifest_bytes: 100 }
     }
 
     /// Whoever changes these bytes makes the marks of existing stores unreadable.
     #[test]
     fn a_slot_is_these_bytes() {
-        let slot = Mark { commit: 2, rocks: 3, manifest: 4, manifest_bytes: 5 }.encode(1);
+        let slot = Mark { commit: 2, log: 3, manifest: 4, manifest_bytes: 5 }.encode(1);
         let fields =
             b"edbmark\x01\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
         assert_eq!(slot[..FIELDS_BYTES], fields[..]);
@@ -412,7 +419,7 @@ mod tests {
             assert_eq!(last, 10 * (life as u64 + 1));
             if durability == crate::Durability::Sync {
                 let (_, mark) = Mark::read(&path).expect("whole").expect("there");
-                assert_eq!((mark.commit, mark.rocks), (last, store.inner.rocks.sequence()));
+                assert_eq!((mark.commit, mark.log), (last, store.inner.rocks.log_end()));
             }
             drop((store, docs));
             let (_, mark) = Mark::read(&path).expect("whole").expect("there");
@@ -443,7 +450,7 @@ mod tests {
         crate::Store::open(&path).expect("as the message says");
     }
 
-    /// A checkpoint whose log has lost its end is not opened, and not restored.
+    /// A copy whose log has lost its end is not opened, and not restored.
     #[test]
     fn a_copy_that_lost_commits_is_noticed() {
         let dir = tempfile::tempdir().expect("temporary directory");
@@ -453,28 +460,39 @@ mod tests {
         for n in 0..5 {
             docs.put(format!("{n}"), "x", crate::Precondition::Any).expect("put");
         }
-        store.checkpoint(path("monday")).expect("checkpoint");
+        // As its death would leave it.
+        copy(&path("store"), &path("monday"));
         crate::Store::restore(path("monday"), path("good")).expect("restore");
-        drop(crate::Store::open(path("good")).expect("open"));
-        let database = path("monday").join("rocksdb");
-        let entries = fs::read_dir(&database).expect("list").map(|entry| entry.expect("entry").path());
-        let logs: Vec<_> =
-            entries.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
-        let log = logs.iter().max_by_key(|log| fs::metadata(log).expect("there").len()).expect("a log");
+        assert_eq!(crate::Store::open(path("good")).expect("open").last_commit().get(), 5);
+        let segments = crate::segment::segments(&path("monday").join("log")).expect("list");
+        let [(_, log)] = &segments[..] else { panic!("{segments:?}") };
         // The end of its next to last record.
-        let mut reader = LogReader::open(log, 0).expect("open");
-        let mut ends = vec![0];
-        while let Step::Record { .. } = reader.step().expect("read") {
-            ends.push(reader.whole());
-        }
+        let (mut ends, mut at) = (Vec::new(), crate::segment::HEAD_BYTES);
+        crate::segment::read(&path("monday").join("log"), 0, |payload| {
+            at += crate::segment::record_bytes(payload.len()) as u64;
+            ends.push(at);
+            Ok(())
+        })
+        .expect("read");
         let file = OpenOptions::new().write(true).open(log).expect("open");
         file.set_len(ends[ends.len() - 2]).expect("cut off");
         let refused = crate::Store::restore(path("monday"), path("bad")).expect_err("a commit is missing");
-        assert!(matches!(&refused, Error::Corruption(message) if message.contains("commits 5 to 5")), "{refused}");
+        assert!(matches!(&refused, Error::Corruption(message) if message.contains("the file ends here")), "{refused}");
         assert!(!path("bad").exists());
         for read_only in [true, false] {
             let refused = crate::Options::default().read_only(read_only).open(path("monday"));
             assert!(matches!(refused, Err(Error::Corruption(_))), "{refused:?}");
+        }
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir(to).expect("create");
+        for entry in fs::read_dir(from).expect("list").map(|entry| entry.expect("entry")) {
+            let target = to.join(entry.file_name());
+            match entry.file_type().expect("type").is_dir() {
+                true => copy(&entry.path(), &target),
+                false => drop(fs::copy(entry.path(), target).expect("copy")),
+            }
         }
     }
 }

@@ -3,10 +3,11 @@
 //! A store is a directory:
 //!
 //! ```text
-//! FORMAT      "etagdb format 2\n": written last when a store is made, read first when it is opened
+//! FORMAT      "etagdb format 3\n": written last when a store is made, read first when it is opened
 //! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
 //! DURABLE     what is known to be on disk, kept apart from the log (see `durable`)
 //! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
+//! log/        what was written last (see `segment`)
 //! rocksdb/    one RocksDB database with four column families
 //! ```
 //!
@@ -64,6 +65,7 @@
 //!
 //! ```text
 //! "store"                      StoreRecord
+//! "applied"                    u64 LE: where in the log the newest batch of this database ends
 //! "next-collection"            u32 LE: the next collection number; numbers are never given twice
 //! "collection/" number u32 BE  CollectionRecord
 //! "swept"                      u64 LE: up to this sequence, feed rows of dropped collections may be missing
@@ -90,7 +92,7 @@ pub(crate) use metadata::*;
 use crate::error::{Error, Result};
 
 /// The number of the on-disk format. It changes with every change to what is drawn above.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// The contents of the `FORMAT` file.
 pub(crate) fn format_file() -> String {
@@ -407,9 +409,9 @@ mod tests {
 
     /// The bytes themselves: whoever changes one of these changes the format, and must change its number.
     #[test]
-    fn format_2_is_these_bytes() {
-        assert_eq!(FORMAT, 2);
-        assert_eq!(format_file(), "etagdb format 2\n");
+    fn format_3_is_these_bytes() {
+        assert_eq!(FORMAT, 3);
+        assert_eq!(format_file(), "etagdb format 3\n");
 
         let mut key = document_prefix(0x0102_0304, b"a\0b");
         push_seq(&mut key, 0x29);

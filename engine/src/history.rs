@@ -400,7 +400,7 @@ mod tests {
         let prefix = encoding::document_prefix(docs.state().number, b"a");
         let mut rows = Rows::default();
         docs.store().rocks.delete_versions(&mut rows, &version_key(&prefix, to), &version_key(&prefix, from - 1));
-        docs.store().rocks.write(&rows).expect("write");
+        docs.store().rocks.write(&mut rows).expect("write");
         docs.state().raise_horizon(encoding::Horizon { complete: to + 1, deletes: 0 });
     }
 

@@ -66,8 +66,8 @@ pub(crate) struct Logged {
     pub(crate) commits: u64,
     /// Whether it ends a collection. Such a group is synced under either durability.
     pub(crate) drops: bool,
-    /// RocksDB's sequence number of its last row, or a later one.
-    pub(crate) rocks_sequence: u64,
+    /// Where in the log it ends, or further.
+    pub(crate) log_end: u64,
     pub(crate) bytes: usize,
     pub(crate) write_time: Duration,
 }
@@ -222,7 +222,7 @@ impl Core {
         }
         if let Some(last) = groups.iter().rfind(|group| group.commits > 0) {
             if self.options.syncs() {
-                self.durable.note(last.last, last.rocks_sequence);
+                self.durable.note(last.last, last.log_end);
             }
             let time = groups.iter().map(|group| group.write_time).sum::<Duration>() + begun.elapsed();
             let commits = groups.iter().map(|group| group.commits).sum();

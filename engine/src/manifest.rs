@@ -1,229 +1,203 @@
-//! What RocksDB's `MANIFEST` says about its logs. Owns the reading of the few fields that decide which logs still
-//! matter; knows nothing of tables, and never writes.
+//! The check before open: the `MANIFEST`, which says which files a database consists of, is read by us before RocksDB reads
+//! it. Owns the judgement of what it ends in, a torn tail or damage, and the cutting of torn tails; never opens a
+//! database.
+//!
+//! # Why
+//!
+//! A power cut leaves a `MANIFEST` that ends in the middle of a record, in zeros, or in sectors of which some were written
+//! and some were not; that is normal, and concerns only what nobody relies on yet. A flipped bit, a lost page or an old
+//! copy that was put back concerns what somebody does. RocksDB's recovery does not always tell the two apart, and one
+//! flipped bit makes it read for ever (see `manifest_format`).
+//!
+//! # How a torn tail is told from damage
+//!
+//! The store's [`Mark`] says which `MANIFEST` was in use and up to where it was synced: up to there each record is whole.
+//! The mark can lag behind after a power cut (`durable` says how much) but is never ahead, so a torn tail is never called
+//! damage. Without a mark, a whole record behind one that is not counts as damage.
+//!
+//! A torn tail is cut off before RocksDB sees the file. Who opens for reading only changes no file, and is refused where
+//! RocksDB could not be shown the tail.
 
-use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
-/// The logs that matter, folded from the edits of a `MANIFEST` in their order.
-#[derive(Debug, Default)]
-pub(crate) struct LogsNeeded {
-    /// By column family: the oldest log that has rows of it which no sorted file has.
-    families: BTreeMap<u32, u64>,
-    least: u64,
-    last_sequence: u64,
-    /// Edits of a group that takes effect as a whole.
-    group: Vec<Edit>,
-    unreadable: bool,
+use crate::directory::describe;
+use crate::durable::Mark;
+use crate::error::{Error, Result};
+use crate::manifest_format::{LogReader, Step};
+
+/// What is to be cut off before RocksDB sees the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct TornTail(Option<Cut>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Cut {
+    path: PathBuf,
+    at: u64,
+    /// RocksDB, shown the file as it is, would replay no more than what is before the cut.
+    harmless: bool,
 }
 
-/// The fields of one edit that are of interest here.
-#[derive(Debug, Default, Clone, Copy)]
-struct Edit {
-    family: u32,
-    log: Option<u64>,
-    least: Option<u64>,
-    last_sequence: Option<u64>,
-    added: bool,
-    dropped: bool,
-    /// In a group: how many edits follow.
-    following: Option<u32>,
-}
-
-impl LogsNeeded {
-    /// Takes the next edit into account.
-    pub(crate) fn apply(&mut self, record: &[u8]) {
-        let Some(edit) = Edit::decode(record) else {
-            self.unreadable = true;
-            return;
-        };
-        if let Some(following) = edit.following {
-            self.group.push(edit);
-            if following > 0 {
-                return;
-            }
-            for edit in std::mem::take(&mut self.group) {
-                self.fold(edit);
-            }
-        } else {
-            self.fold(edit);
+impl TornTail {
+    /// Cuts it off, durably. Done again after a crash in the middle of it, it comes to the same.
+    pub(crate) fn cut(&self) -> Result<()> {
+        if let Some(Cut { path, at, .. }) = &self.0 {
+            let cut = || {
+                let file = OpenOptions::new().write(true).open(path)?;
+                file.set_len(*at)?;
+                file.sync_all()
+            };
+            cut().map_err(|error| describe(path, error))?;
         }
+        Ok(())
     }
 
-    fn fold(&mut self, edit: Edit) {
-        if edit.dropped {
-            self.families.remove(&edit.family);
-            return;
+    /// Refuses what RocksDB cannot be shown.
+    pub(crate) fn must_be_harmless(&self) -> Result<()> {
+        match self.0.iter().find(|cut| !cut.harmless) {
+            None => Ok(()),
+            Some(Cut { path, at, .. }) => Err(Error::Invalid(format!(
+                "{}: a crash left parts of unacknowledged writes from offset {at} on, which opening the store for \
+                 writing cuts off; open it so once, or open a copy",
+                path.display()
+            ))),
         }
-        if edit.added {
-            self.families.insert(edit.family, 0);
-        }
-        if let Some(log) = edit.log {
-            let known = self.families.entry(edit.family).or_insert(0);
-            *known = log.max(*known);
-        }
-        self.least = self.least.max(edit.least.unwrap_or(0));
-        self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or(0));
-    }
-
-    /// The number of the oldest log whose contents matter; 0 (all do) when that cannot be told.
-    pub(crate) fn oldest(&self) -> u64 {
-        if self.unreadable {
-            return 0;
-        }
-        self.least.max(self.families.values().copied().min().unwrap_or(0))
-    }
-
-    /// A sequence number that RocksDB had given out when the last edit was written.
-    pub(crate) fn last_sequence(&self) -> u64 {
-        self.last_sequence
     }
 }
 
-/// Tags with this bit may be skipped by who does not know them: a length and that many bytes follow.
-const SKIPPABLE: u64 = 1 << 13;
-
-impl Edit {
-    /// `None` when there is something in it that this reader does not know.
-    fn decode(record: &[u8]) -> Option<Edit> {
-        let mut edit = Edit::default();
-        let mut rest = Fields(record);
-        while !rest.0.is_empty() {
-            match rest.number()? {
-                // Comparator; then numbers of this and that.
-                1 => rest.skip()?,
-                2 => edit.log = Some(rest.number()?),
-                3 | 9 | 203 => drop(rest.number()?),
-                4 => edit.last_sequence = Some(rest.number()?),
-                5 => {
-                    rest.number()?;
-                    rest.skip()?;
-                }
-                6 => {
-                    rest.number()?;
-                    rest.number()?;
-                }
-                10 => edit.least = Some(rest.number()?),
-                103 => {
-                    if let Some(least) = rest.new_file()? {
-                        edit.least = Some(least);
-                    }
-                }
-                200 => edit.family = u32::try_from(rest.number()?).ok()?,
-                201 => {
-                    rest.skip()?;
-                    edit.added = true;
-                }
-                202 => edit.dropped = true,
-                300 => edit.following = Some(u32::try_from(rest.number()?).ok()?),
-                tag if tag & SKIPPABLE != 0 => rest.skip()?,
-                _ => return None,
-            }
-        }
-        Some(edit)
+/// Reads the `MANIFEST` of the database in the directory `database` as RocksDB would, and says what is torn.
+///
+/// # Errors
+///
+/// [`Error::Corruption`] names the file and the offset of what is damaged, and what can be done; [`Error::Io`] when a
+/// file cannot be read.
+pub(crate) fn check(database: &Path, mark: Option<&Mark>) -> Result<TornTail> {
+    let Some(manifest) = current_manifest(database)? else {
+        // RocksDB refuses to open a database without a good `CURRENT`.
+        return Ok(TornTail::default());
+    };
+    let path = database.join(format!("MANIFEST-{manifest:06}"));
+    if let Some(mark) = mark
+        && manifest < mark.manifest
+    {
+        return Err(damage(
+            &database.join("CURRENT"),
+            0,
+            &format!("it names {}, but MANIFEST-{:06} was in use: this is an older copy", name(&path), mark.manifest),
+        ));
+    }
+    match check_manifest(&path, manifest, mark) {
+        // As above.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(TornTail::default()),
+        checked => checked.map_err(|error| describe(&path, error))?,
     }
 }
 
-/// The rest of an edit: tags, and what belongs to each.
-struct Fields<'a>(&'a [u8]);
+/// The number of the `MANIFEST` that `CURRENT` names.
+fn current_manifest(database: &Path) -> Result<Option<u64>> {
+    let path = database.join("CURRENT");
+    match fs::read(&path) {
+        Ok(bytes) => Ok(manifest_number(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(describe(&path, error)),
+    }
+}
 
-impl<'a> Fields<'a> {
-    /// A number in groups of seven bits, the lowest first.
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0u64;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
+/// What the contents of `CURRENT` name.
+pub(crate) fn manifest_number(current: &[u8]) -> Option<u64> {
+    let digits = current.strip_prefix(b"MANIFEST-")?.strip_suffix(b"\n")?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn check_manifest(path: &Path, number: u64, mark: Option<&Mark>) -> io::Result<Result<TornTail>> {
+    // A newer one than the mark's was whole and synced before `CURRENT` named it, but how long it was is not known.
+    let synced = mark.filter(|mark| mark.manifest == number).map_or(0, |mark| mark.manifest_bytes);
+    let mut reader = LogReader::open(path, 0)?;
+    let fault = loop {
+        match reader.step()? {
+            Step::Record { .. } => {}
+            Step::End => break None,
+            Step::Bad(fault) => break Some(fault),
         }
-        None
+    };
+    let whole = reader.whole();
+    if whole < synced {
+        let what = fault.map_or("the file ends here", |fault| fault.what);
+        return Ok(Err(damage(path, whole, &format!("{what}, and {synced} bytes of it were on disk"))));
     }
+    let Some(fault) = fault else { return Ok(Ok(TornTail::default())) };
+    let followed = reader.record_after(&fault)?.is_some();
+    if followed && mark.is_none() {
+        return Ok(Err(damage(path, fault.offset, fault.what)));
+    }
+    let harmless = !followed && !fault.endless;
+    Ok(Ok(TornTail(Some(Cut { path: path.to_owned(), at: fault.offset, harmless }))))
+}
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(bytes)
-    }
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
-    fn skip(&mut self) -> Option<()> {
-        self.bytes().map(drop)
-    }
-
-    /// A sorted file: level, number, size, first and last key, first and last sequence, then tagged fields up to tag 1.
-    /// One of these says, where another tag should, which logs may go.
-    fn new_file(&mut self) -> Option<Option<u64>> {
-        for _ in 0..3 {
-            self.number()?;
-        }
-        self.skip()?;
-        self.skip()?;
-        self.number()?;
-        self.number()?;
-        let mut least = None;
-        loop {
-            match self.number()? {
-                1 => return Some(least),
-                3 => least = Some(u64::from_le_bytes(self.bytes()?.try_into().ok()?)),
-                _ => self.skip()?,
-            }
-        }
-    }
+fn damage(path: &Path, offset: u64, what: &str) -> Error {
+    Error::Corruption(format!(
+        "{} at offset {offset}: {what}; nothing was changed: put back the file as it was, or restore a checkpoint",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log_format::{LogReader, Step};
+    use crate::manifest_format::encode_log;
 
     #[test]
-    fn the_oldest_log_is_that_of_the_family_that_lags() {
-        let mut logs = LogsNeeded::default();
-        // "comparator" "c"; log 4; last sequence 300; then a family 1 with log 6, and a later edit of family 0.
-        logs.apply(b"\x01\x01c\x02\x04\x04\xac\x02");
-        logs.apply(b"\xc8\x01\x01\xc9\x01\x01v");
-        logs.apply(b"\x02\x06\xc8\x01\x01");
-        assert_eq!((logs.oldest(), logs.last_sequence()), (4, 300));
-        // Half of a group has no effect; all of it has.
-        logs.apply(b"\x02\x08\xac\x02\x01");
-        assert_eq!(logs.oldest(), 4);
-        logs.apply(b"\x02\x07\xc8\x01\x01\xac\x02\x00");
-        assert_eq!(logs.oldest(), 7);
-        // A family that is dropped needs nothing; a tag that may be skipped is.
-        logs.apply(b"\xc8\x01\x01\xca\x01");
-        logs.apply(b"\x81\x40\x02ab");
-        assert_eq!(logs.oldest(), 8);
-        logs.apply(b"\x0a\x09");
-        assert_eq!(logs.oldest(), 9);
-        logs.apply(b"\x63");
-        assert_eq!(logs.oldest(), 0, "what cannot be read decides nothing");
+    fn the_manifest_is_whole_up_to_the_mark() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(dir.path().join("CURRENT"), "MANIFEST-000003\n").expect("write");
+        let path = dir.path().join("MANIFEST-000003");
+        let records: Vec<_> = (0..20u8).map(|n| vec![3, n]).collect();
+        let whole = encode_log(&records);
+        let ends: Vec<_> = (1..=records.len()).map(|count| encode_log(&records[..count]).len()).collect();
+        let check = |bytes: &[u8], synced: usize| {
+            std::fs::write(&path, bytes).expect("write");
+            check(dir.path(), Some(&Mark { manifest: 3, manifest_bytes: synced as u64, ..Mark::default() }))
+        };
+        for (index, &end) in ends.iter().enumerate() {
+            assert_eq!(check(&whole[..end], end).expect("whole"), TornTail::default());
+            assert!(check(&whole[..end - 1], end).is_err(), "a byte is missing");
+            assert!(index == 0 || check(&whole[..ends[index - 1]], end).is_err(), "a record is missing");
+            let mut flipped = whole.clone();
+            flipped[end - 3] ^= 4;
+            assert!(check(&flipped, end).is_err());
+            let torn = check(&flipped, end - 9).expect("behind the mark");
+            torn.cut().expect("cut");
+            assert_eq!(std::fs::read(&path).expect("read").len(), end - 9);
+        }
+        let newer = Mark { manifest: 7, ..Mark::default() };
+        let error = super::check(dir.path(), Some(&newer)).expect_err("an old CURRENT").to_string();
+        assert!(error.contains("MANIFEST-000007 was in use"), "{error}");
     }
 
     #[test]
-    fn a_manifest_that_rocksdb_wrote_is_understood() {
+    fn without_a_mark_a_whole_record_behind_a_bad_one_is_damage() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("store");
-        for life in 0..3 {
-            let store = crate::Options::default().write_buffer_bytes(1 << 20).open(&path).expect("open");
-            let docs = store.collection("docs").expect("collection");
-            for n in 0..400 {
-                docs.put(format!("{life} {n}"), vec![n as u8; 10_000], crate::Precondition::Any).expect("put");
-            }
-        }
-        let rocks = path.join("rocksdb");
-        let current = std::fs::read_to_string(rocks.join("CURRENT")).expect("read");
-        let mut reader = LogReader::open(&rocks.join(current.trim()), usize::MAX).expect("open");
-        let mut logs = LogsNeeded::default();
-        while let Step::Record { head, .. } = reader.step().expect("read") {
-            logs.apply(head);
-            assert!(!logs.unreadable, "{head:02x?}");
-        }
-        // A store that was closed has everything in sorted files: only the newest log counts.
-        let newest = std::fs::read_dir(&rocks)
-            .expect("list")
-            .filter_map(|entry| entry.expect("entry").file_name().to_str()?.strip_suffix(".log")?.parse::<u64>().ok());
-        assert!(logs.oldest() > 0 && newest.max().is_none_or(|newest| newest >= logs.oldest()));
-        assert!(logs.last_sequence() >= 3 * 400 * 2);
+        std::fs::write(dir.path().join("CURRENT"), "MANIFEST-000003\n").expect("write");
+        let mut whole = encode_log(&(0..5u8).map(|n| vec![3; 40 + usize::from(n)]).collect::<Vec<_>>());
+        let mut check = |at: usize| {
+            whole[at] ^= 1;
+            std::fs::write(dir.path().join("MANIFEST-000003"), &whole).expect("write");
+            super::check(dir.path(), None)
+        };
+        let torn = check(whole_len() - 1).expect("the last record is torn");
+        torn.must_be_harmless().expect("RocksDB stops there by itself");
+        assert!(matches!(check(20), Err(Error::Corruption(_))));
+    }
+
+    fn whole_len() -> usize {
+        encode_log(&(0..5u8).map(|n| vec![3; 40 + usize::from(n)]).collect::<Vec<_>>()).len()
     }
 }

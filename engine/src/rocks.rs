@@ -1,18 +1,24 @@
-//! The only file that names RocksDB. Owns its options and turns its errors into ours; knows rows, not documents.
+//! The only file that names RocksDB. Owns its options, turns its errors into ours, and has it and the log (`log`) agree on
+//! what was written; knows rows, not documents.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DBRawIterator, LogLevel, ReadOptions, SliceTransform, WriteOptions,
+    DBRawIterator, FlushOptions, LogLevel, ReadOptions, ReadTier, SliceTransform, WriteBatch, WriteOptions,
 };
 
+use crate::directory::describe;
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
 use crate::error::{Error, Result};
+use crate::log::{self, LOG_DIR, Log};
 use crate::options::Options;
 use crate::rows::RowTypes;
+use crate::segment::{self, End};
+use tempfile::TempDir;
 
 pub(crate) use crate::rows::Rows;
 
@@ -22,9 +28,12 @@ pub(crate) const VERSIONS: &str = "versions";
 pub(crate) const FEED: &str = "feed";
 pub(crate) const EXPIRY: &str = "expiry";
 
-/// An open database.
+/// An open database and its log.
 pub(crate) struct Rocks {
     db: DB,
+    log: Log,
+    /// Where the files are of a database that is open for reading only and had a log to replay. Goes after it.
+    replayed: Option<TempDir>,
     compacting: AtomicBool,
     /// How rows of each family are written.
     meta: RowTypes,
@@ -32,7 +41,7 @@ pub(crate) struct Rocks {
     feed: RowTypes,
     expiry: RowTypes,
     /// Made once: to make it takes as long as to encode a row.
-    unsynced: WriteOptions,
+    unlogged: WriteOptions,
 }
 
 impl Drop for Rocks {
@@ -44,69 +53,146 @@ impl Drop for Rocks {
 }
 
 impl Rocks {
-    /// Opens the database in `path`. A missing database is created only when `create` says so, because RocksDB takes
-    /// a directory that lost its `CURRENT` file for a new one and deletes what else it finds there.
-    pub(crate) fn open(path: &Path, options: &Options, create: bool) -> Result<Rocks> {
-        let db = DB::open_cf_descriptors(&database_options(options, create), path, families(options));
-        Ok(Rocks::new(db.map_err(failure)?))
+    /// Opens the database in `path`, and replays what its log, beside it, has in addition. A missing database is created
+    /// only when `create` says so, because RocksDB takes a directory that lost its `CURRENT` file for a new one and
+    /// deletes what else it finds there.
+    ///
+    /// `check` is shown where the log ends before anything of it is used; what it refuses is left as it is. On return
+    /// the log is empty, and all that it had is in files, on disk.
+    pub(crate) fn open(
+        path: &Path,
+        options: &Options,
+        create: bool,
+        check: impl FnOnce(&End) -> Result<()>,
+    ) -> Result<Rocks> {
+        let db = DB::open_cf_descriptors(&database_options(create), path, families(options));
+        let db = db.map_err(failure)?;
+        let applied = applied(&db, &ReadOptions::default())?;
+        let directory = path.with_file_name(LOG_DIR);
+        let end = segment::read(&directory, applied, |_| Ok(()))?;
+        check(&end)?;
+        let rocks = Rocks::new(db, Log::new(directory.clone(), options.write_buffer_bytes, end.position));
+        if end.position > applied {
+            rocks.replay(&directory, applied)?;
+            rocks.flush_tables()?;
+        }
+        log::clear(&directory)?;
+        Ok(rocks)
     }
 
-    /// Opens the database in `path` for reading only: nothing in it is changed, and its log is replayed into memory.
-    pub(crate) fn open_read_only(path: &Path, options: &Options) -> Result<Rocks> {
-        // A log means that the store was not closed cleanly, or is a checkpoint: both can be read.
+    /// Opens what the database in `path` has in files, for reading only: nothing is changed.
+    pub(crate) fn open_files(path: &Path, options: &Options) -> Result<Rocks> {
         let refuse_log = false;
-        let database = database_options(options, false);
+        let database = database_options(false);
         let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
-        Ok(Rocks::new(db.map_err(failure)?))
+        let db = db.map_err(failure)?;
+        let end = applied(&db, &ReadOptions::default())?;
+        Ok(Rocks::new(db, Log::new(path.with_file_name(LOG_DIR), options.write_buffer_bytes, end)))
     }
 
-    fn new(db: DB) -> Rocks {
+    /// Opens the database in `path` for reading only: nothing of it is changed, and nobody may be writing to it. What its
+    /// log has in addition is replayed in a directory for temporary files, where the database's own files are seen
+    /// through symbolic links. `check`: as for [`open`](Rocks::open).
+    pub(crate) fn open_read_only(
+        path: &Path,
+        options: &Options,
+        check: impl FnOnce(&End) -> Result<()>,
+    ) -> Result<Rocks> {
+        let rocks = Rocks::open_files(path, options)?;
+        let (applied, directory) = (rocks.log_end(), path.with_file_name(LOG_DIR));
+        let end = segment::read(&directory, applied, |_| Ok(()))?;
+        check(&end)?;
+        if end.position == applied {
+            return Ok(rocks);
+        }
+        drop(rocks);
+        let files = link_database(path)?;
+        let db = DB::open_cf_descriptors(&database_options(false), files.path(), families(options));
+        let log = Log::new(directory.clone(), options.write_buffer_bytes, end.position);
+        let mut rocks = Rocks::new(db.map_err(failure)?, log);
+        rocks.replayed = Some(files);
+        rocks.replay(&directory, applied)?;
+        Ok(rocks)
+    }
+
+    fn new(db: DB, log: Log) -> Rocks {
         let types = |name| RowTypes::learn(family(&db, name));
         let (meta, versions, feed, expiry) = (types(META), types(VERSIONS), types(FEED), types(EXPIRY));
-        let unsynced = WriteOptions::default();
-        Rocks { db, compacting: AtomicBool::new(false), meta, versions, feed, expiry, unsynced }
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        let compacting = AtomicBool::new(false);
+        Rocks { db, log, replayed: None, compacting, meta, versions, feed, expiry, unlogged }
+    }
+
+    /// Writes what is in the log from a position on to memory.
+    fn replay(&self, log: &Path, from: u64) -> Result<()> {
+        let write = |payload: &[u8]| self.db.write_opt(WriteBatch::from_data(payload), &self.unlogged).map_err(failure);
+        segment::read(log, from, write).map(drop)
     }
 
     /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
-    /// before the call. Sorted files are shared as hard links where the file system can; the log is copied.
+    /// before the call, and without a log. Sorted files are shared as hard links where the file system can.
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
         let checkpoint = Checkpoint::new(&self.db).map_err(failure)?;
-        // The log is taken along however large it is: flushing instead would make the writers' next files small, and
-        // families flushed one after the other need the log all the same.
-        checkpoint.create_checkpoint_with_log_size(path, u64::MAX).map_err(failure)
+        // Zero: what is in memory is written to files first, and the files of all families are of one moment.
+        checkpoint.create_checkpoint_with_log_size(path, 0).map_err(failure)
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
         family(&self.db, name)
     }
 
-    /// Writes all rows as one: to the log, which is not synced, and to memory. When this fails, the log has none of them
-    /// whole. RocksDB can sync the log in the same call, but a failure would not tell whether it was the sync's.
-    pub(crate) fn write(&self, rows: &Rows) -> Result<()> {
-        self.db.write_opt(rows.to_batch(), &self.unsynced).map_err(failure)
+    /// Writes all rows as one: to the log, which is not synced, and to memory. When this fails, none of them is written,
+    /// unless it was for another reason than a full disk.
+    pub(crate) fn write(&self, rows: &mut Rows) -> Result<()> {
+        let mut log = self.log.writer();
+        let written = log.append(rows, &self.meta, || self.persisted())?;
+        self.db.write_opt(rows.to_batch(), &self.unlogged).map_err(|error| {
+            match log.take_back(&written) {
+                Ok(()) => failure(error),
+                // A disk that is full says so here as well, but of this write it is not known what becomes of it.
+                Err(other) => Error::io(format!("{error}; and it could not be taken back: {other}")),
+            }
+        })
     }
 
     /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&Rows::default()).is_ok()
+        self.write(&mut Rows::default()).is_ok()
     }
 
-    /// The sequence number of the newest row.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.db.latest_sequence_number()
+    /// Where in the log the newest row is.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.log.end()
     }
 
     /// Syncs the log: all that was written before this call is on disk on return.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(failure)
+        self.log.sync()
     }
 
-    /// Writes the memory tables to files, so that the next open has no log to replay.
+    /// Writes the memory tables to files, so that their part of the log is needed no more, and gives its space back.
     pub(crate) fn flush(&self) -> Result<()> {
-        for name in [VERSIONS, FEED, EXPIRY, META] {
-            self.db.flush_cf(self.family(name)).map_err(failure)?;
-        }
-        Ok(())
+        self.flush_tables()?;
+        self.log.drop_before(self.persisted()?, false)
+    }
+
+    /// As [`flush`](Rocks::flush), for the last time: the next opening finds no log at all.
+    pub(crate) fn finish(&self) -> Result<()> {
+        self.flush_tables()?;
+        self.log.drop_before(self.persisted()?, true)
+    }
+
+    fn flush_tables(&self) -> Result<()> {
+        let families = [VERSIONS, FEED, EXPIRY, META].map(|name| self.family(name));
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failure)
+    }
+
+    /// Up to where in the log everything is in files.
+    fn persisted(&self) -> Result<u64> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::Persisted);
+        applied(&self.db, &options)
     }
 
     pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -421,6 +507,35 @@ impl Rocks {
     }
 }
 
+/// Where in the log the newest batch ends that is in the database.
+fn applied(db: &DB, options: &ReadOptions) -> Result<u64> {
+    let row = db.get_pinned_cf_opt(family(db, META), encoding::APPLIED_KEY, options).map_err(failure)?;
+    row.map_or(Ok(0), |value| encoding::position(&value))
+}
+
+/// A database that can be written to, and is changed by that as little as its files are.
+fn link_database(path: &Path) -> Result<TempDir> {
+    let files = tempfile::Builder::new().prefix("etagdb-").tempdir().map_err(Error::io)?;
+    for entry in fs::read_dir(path).map_err(|error| describe(path, error))? {
+        let source = entry.map_err(|error| describe(path, error))?.path();
+        let Some(name) = source.file_name() else { continue };
+        let target = files.path().join(name);
+        let is_table = source.extension().is_some_and(|extension| extension == "sst");
+        let made = if is_table {
+            std::path::absolute(&source).and_then(|source| std::os::unix::fs::symlink(source, &target))
+        } else {
+            match name.to_string_lossy() {
+                name if name == "CURRENT" || name == "IDENTITY" || name.starts_with("MANIFEST-") => {
+                    fs::copy(&source, &target).map(drop)
+                }
+                _ => Ok(()),
+            }
+        };
+        made.map_err(|error| describe(&target, error))?;
+    }
+    Ok(files)
+}
+
 fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
     // All are opened together or opening fails, and none is ever dropped.
     db.cf_handle(name).expect("column family opened with the database")
@@ -527,18 +642,14 @@ fn families(options: &Options) -> [ColumnFamilyDescriptor; 4] {
     ]
 }
 
-fn database_options(options: &Options, create: bool) -> rocksdb::Options {
+fn database_options(create: bool) -> rocksdb::Options {
     let mut rocks = rocksdb::Options::default();
     rocks.create_if_missing(create);
     rocks.create_missing_column_families(create);
-    // Left at RocksDB's defaults on purpose: `paranoid_checks` (on: without it background errors vanish),
-    // `recycle_log_file_num` and `wal_bytes_per_sync` (off: both are known to leave holes in a log after a power
-    // cut), `manual_wal_flush` (off).
+    // Left at its default on purpose: `paranoid_checks` (on: without it background errors vanish).
     //
-    // A crash replays at most this much log. Without it the rarely written families would hold old logs for ever.
-    rocks.set_max_total_wal_size(2 * options.write_buffer_bytes as u64);
-    // Notices when one of several logs is missing or too short, which the others do not tell.
-    rocks.set_track_and_verify_wals_in_manifest(true);
+    // The files of all families are of one moment, which is what their log is replayed from (`log`).
+    rocks.set_atomic_flush(true);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     rocks.set_max_background_jobs(i32::try_from(cores.clamp(2, 8)).unwrap_or(2));
     // RocksDB's default keeps every file open. Running out of descriptors once ends writing for good, and a server
@@ -606,23 +717,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("rocksdb");
         let options = Options::default();
-        let rocks = Rocks::open(&path, &options, true).expect("create");
+        let rocks = Rocks::open(&path, &options, true, |_| Ok(())).expect("create");
         let mut rows = Rows::default();
         rocks.put_meta(&mut rows, b"store", b"x");
-        rocks.write(&rows).expect("write");
+        rocks.write(&mut rows).expect("write");
         drop(rocks);
-        let rocks = Rocks::open(&path, &options, false).expect("reopen");
+        let rocks = Rocks::open(&path, &options, false, |_| Ok(())).expect("reopen");
         assert_eq!(rocks.meta(b"store").expect("read"), Some(b"x".to_vec()));
         drop(rocks);
         std::fs::remove_file(path.join("CURRENT")).expect("remove");
-        assert!(Rocks::open(&path, &options, false).is_err());
+        assert!(Rocks::open(&path, &options, false, |_| Ok(())).is_err());
     }
 
     /// What retention leaves of a batch still says where the batch ends.
     #[test]
     fn any_row_of_a_batch_tells_its_end() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let rocks = Rocks::open(&dir.path().join("rocksdb"), &Options::default(), true).expect("create");
+        let rocks = Rocks::open(&dir.path().join("rocksdb"), &Options::default(), true, |_| Ok(())).expect("create");
         let mut rows = Rows::default();
         // Of the batches 1..=3, 4..=5 and 7, the rows 2, 3 and 4 are dropped. Nothing was ever written at 6.
         for (seq, rest) in [(1, 2), (5, 0), (7, 0)] {
@@ -630,7 +741,7 @@ mod tests {
             let version = VersionHeader { kind, time_ms, previous, created: 0, ttl_ms: None };
             rocks.put_feed(&mut rows, seq, FeedKind::Created, rest, &version, (1, b"a"));
         }
-        rocks.write(&rows).expect("write");
+        rocks.write(&mut rows).expect("write");
         let ends: Vec<_> = (0..=8).map(|seq| rocks.end_of_batch(seq).expect("read")).collect();
         // Row 4 is gone and no row before it is of its batch: as a position it is as good as the end of that batch,
         // because nothing is left between the two.

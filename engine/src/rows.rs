@@ -3,8 +3,8 @@
 //!
 //! RocksDB's own builder is called across languages for each row, takes header and body in one piece, which costs a copy
 //! of every body, and gives its memory back with each batch. This one is a vector of bytes that is filled in place and
-//! used again. What it becomes is the contents of one record of RocksDB's log (`WriteBatch::rep_` in RocksDB's
-//! `db/write_batch.cc`), which cannot change without making all logs unreadable; `log_format` reads the same:
+//! used again. What it becomes is what RocksDB has in one record of a log (`WriteBatch::rep_` in RocksDB's
+//! `db/write_batch.cc`), which cannot change without making all logs unreadable, and what ours has, too:
 //!
 //! ```text
 //! batch  | 0, u64 | count of rows, u32 LE | rows |
@@ -19,15 +19,18 @@ use rocksdb::{ColumnFamily, WriteBatch};
 use smallvec::SmallVec;
 
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
+use crate::segment::RECORD_HEAD_BYTES;
 
 const BATCH_HEADER_BYTES: usize = 8 + 4;
+/// Where the batch begins: room for the head of its record in the log comes before it.
+const BATCH: usize = RECORD_HEAD_BYTES;
 /// A batch that has grown beyond this gives its memory back instead of keeping it for the next.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// Rows of all families, applied together.
 #[derive(Default)]
 pub(crate) struct Rows {
-    /// Empty, or a batch whose count is not filled in.
+    /// Empty, or the room for a record's head and a batch.
     bytes: Vec<u8>,
     count: u32,
 }
@@ -81,7 +84,24 @@ impl Rows {
         if self.is_empty() {
             return WriteBatch::default();
         }
-        WriteBatch::from_data(&self.bytes)
+        WriteBatch::from_data(self.payload())
+    }
+
+    /// The batch.
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.bytes.get(BATCH..).unwrap_or_default()
+    }
+
+    /// The batch, and before it the head of a record.
+    pub(crate) fn record(&mut self, head: [u8; RECORD_HEAD_BYTES]) -> &[u8] {
+        self.bytes[..BATCH].copy_from_slice(&head);
+        &self.bytes
+    }
+
+    /// Replaces the end of the value that was put last.
+    pub(crate) fn set_last_value(&mut self, value: &[u8]) {
+        let at = self.bytes.len() - value.len();
+        self.bytes[at..].copy_from_slice(value);
     }
 
     pub(crate) fn put(&mut self, types: &RowTypes, key: &[u8], value: &[u8]) {
@@ -137,11 +157,11 @@ impl Rows {
     /// Begins a row; its key comes next.
     fn row(&mut self, row_type: &RowType) -> &mut Vec<u8> {
         if self.bytes.is_empty() {
-            self.bytes.resize(BATCH_HEADER_BYTES, 0);
+            self.bytes.resize(BATCH + BATCH_HEADER_BYTES, 0);
         }
         self.count += 1;
-        let count = self.count.to_le_bytes();
-        self.bytes[BATCH_HEADER_BYTES - count.len()..BATCH_HEADER_BYTES].copy_from_slice(&count);
+        let (count, end) = (self.count.to_le_bytes(), BATCH + BATCH_HEADER_BYTES);
+        self.bytes[end - count.len()..end].copy_from_slice(&count);
         self.bytes.extend_from_slice(row_type);
         &mut self.bytes
     }

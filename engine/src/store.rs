@@ -121,7 +121,7 @@ impl Store {
             let record = encoding::encode_record(&StoreRecord { format: encoding::FORMAT, created_ms })?;
             let mut rows = Rows::default();
             rocks.put_meta(&mut rows, encoding::STORE_KEY, &record);
-            rocks.write(&rows)?;
+            rocks.write(&mut rows)?;
             rocks.sync()?;
             directory.finish_creation()?;
         }
@@ -141,7 +141,7 @@ impl Store {
         let (last_assigned, last_time_ms) = last.map_or((0, 0), |last| (last.seq, last.time_ms));
         durable.check(last_assigned)?;
         if !options.read_only {
-            durable.begin(last_assigned, rocks.sequence())?;
+            durable.begin(last_assigned, rocks.log_end())?;
         }
         let collections = load_collections(&rocks, last_assigned)?;
         let (rocks, durable) = (Arc::new(rocks), Arc::new(durable));
@@ -428,8 +428,8 @@ impl Core {
     }
 
     /// Writes rows that nobody waits for to be on disk.
-    pub(crate) fn write_rows(&self, rows: Rows) -> Result<()> {
-        self.rocks.write(&rows).map_err(|error| self.health.after_failed_write(error)())
+    pub(crate) fn write_rows(&self, mut rows: Rows) -> Result<()> {
+        self.rocks.write(&mut rows).map_err(|error| self.health.after_failed_write(error)())
     }
 
     /// Writes metadata, which is on disk on return under either durability. Nobody may act on it before: what reads it
@@ -505,7 +505,7 @@ impl Drop for Core {
         // acknowledged is no less durable for it.
         if self.health.check().is_ok() && !self.health.is_full() {
             let _ = self.sync_log();
-            let _ = self.rocks.flush();
+            let _ = self.rocks.finish();
         }
     }
 }
@@ -514,12 +514,12 @@ fn open_files(options: &Options, path: &Path) -> Result<(Directory, Durable, Roc
     if options.read_only {
         let directory = Directory::open_shared(path)?;
         let durable = Durable::open(path, &directory.rocks_path(), false, false)?;
-        let rocks = Rocks::open_read_only(&directory.rocks_path(), options)?;
+        let rocks = Rocks::open_read_only(&directory.rocks_path(), options, |end| durable.check_log(end))?;
         return Ok((directory, durable, rocks));
     }
     let directory = Directory::open(path, options.create_if_missing)?;
     let durable = Durable::open(path, &directory.rocks_path(), directory.is_new(), true)?;
-    let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new())?;
+    let rocks = Rocks::open(&directory.rocks_path(), options, directory.is_new(), |end| durable.check_log(end))?;
     Ok((directory, durable, rocks))
 }
 

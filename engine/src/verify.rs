@@ -39,8 +39,7 @@ impl Store {
     /// (times, whole batches); and that versions and commit order tell of the same commits. `progress` is called about
     /// every 16,000 rows.
     ///
-    /// Blocks; reads at the speed of the disk. Holds some 20 MiB and the log's rows in memory whatever the store's
-    /// size. Files that become superfluous meanwhile are deleted only afterwards. Commits that are acknowledged during
+    /// Blocks; reads at the speed of the disk. Holds some 20 MiB in memory whatever the store's size. Files that become superfluous meanwhile are deleted only afterwards. Commits that are acknowledged during
     /// the call may be left out. Not read are filters and other files that only make RocksDB faster: damage there does
     /// no harm. A store whose damage keeps it from opening cannot be verified: the error of opening it says what is
     /// wrong.
@@ -70,7 +69,13 @@ impl Store {
         // Nobody deletes files under a store that is open for reading.
         let _kept = if inner.options.read_only { None } else { Some(inner.rocks.keep_files()?) };
         let options = inner.options.clone().cache_bytes(8 << 20);
-        let rocks = Rocks::open_read_only(&inner.rocks_path(), &options)?;
+        let rocks = if inner.options.read_only {
+            Rocks::open_read_only(&inner.rocks_path(), &options, |_| Ok(()))?
+        } else {
+            // What is in memory only cannot be read back.
+            inner.rocks.flush()?;
+            Rocks::open_files(&inner.rocks_path(), &options)?
+        };
         let rows_estimate = rocks.estimate_rows(VERSIONS) + rocks.estimate_rows(FEED);
         let mut verifier = Verifier {
             rocks: &rocks,

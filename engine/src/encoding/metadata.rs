@@ -6,6 +6,7 @@ use bincode::config;
 use super::{CollectionNumber, array};
 use crate::error::{Error, Result};
 
+pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 pub(crate) const STORE_KEY: &[u8] = b"store";
 pub(crate) const NEXT_COLLECTION_KEY: &[u8] = b"next-collection";
 pub(crate) const COLLECTION_PREFIX: &[u8] = b"collection/";
@@ -165,6 +166,11 @@ pub(crate) fn expire_key(ttl_ms: u64) -> Vec<u8> {
 pub(crate) fn expire_of_row(key: &[u8], value: &[u8]) -> Result<(u64, u64)> {
     let ttl_ms = suffix(key, EXPIRE_PREFIX).map(u64::from_be_bytes)?;
     Ok((ttl_ms, u64::from_le_bytes(suffix(value, b"")?)))
+}
+
+/// A position in the log.
+pub(crate) fn position(value: &[u8]) -> Result<u64> {
+    suffix(value, b"").map(u64::from_le_bytes)
 }
 
 pub(crate) fn next_collection(value: &[u8]) -> Result<CollectionNumber> {

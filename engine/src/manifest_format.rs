@@ -1,6 +1,5 @@
-//! RocksDB's log format, read by us: its logs (`NNNNNN.log`) and its `MANIFEST` are written in it. Owns the cutting of
-//! a file into records and the judgement that a byte is where no whole record is; never writes, never decides what
-//! that means for the store.
+//! RocksDB's log format, read by us: its `MANIFEST` is written in it. Owns the cutting of a file into records and the
+//! judgement that a byte is where no whole record is; never writes, never decides what that means for the store.
 //!
 //! A file is a row of blocks of 32 KiB. Each block holds fragments, none of which crosses into the next one; what is
 //! too short for a fragment's head at the end of a block is filled with zeros:
