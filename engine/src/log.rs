@@ -55,6 +55,9 @@ const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// A new file is filled with zeros in steps of this size, shortly before they are written over.
 const FILL_BYTES: u64 = 1 << 20;
+/// And by writes of this size: the operating system keeps in one piece what is written in one, and counts all of that as
+/// written again with each record.
+const PAGE_BYTES: u64 = 4096;
 
 /// The log of a store that is open for writing.
 pub(crate) struct Log {
@@ -265,9 +268,12 @@ impl Segment {
     fn fill(&mut self, end: u64) -> Result<()> {
         if end > self.filled {
             let to = end.next_multiple_of(FILL_BYTES).min(self.capacity.max(end));
-            let zeros = vec![0; usize::try_from(to - self.filled).map_err(Error::io)?];
-            self.file.write_all_at(&zeros, self.filled).map_err(failure)?;
-            self.filled = to;
+            let zeros = [0; PAGE_BYTES as usize];
+            while self.filled < to {
+                let page = &zeros[..(to - self.filled).min(PAGE_BYTES) as usize];
+                self.file.write_all_at(page, self.filled).map_err(failure)?;
+                self.filled += page.len() as u64;
+            }
         }
         Ok(())
     }
@@ -299,8 +305,9 @@ mod tests {
             let dir = tempfile::tempdir().expect("temporary directory");
             let mut options = Options::default();
             options.create_if_missing(true);
-            let db = DB::open(&options, dir.path().join("rocksdb")).expect("open");
-            let meta = RowTypes::learn(db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME).expect("family"));
+            let name = rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
+            let db = DB::open_cf(&options, dir.path().join("rocksdb"), [name]).expect("open");
+            let meta = RowTypes::learn(db.cf_handle(name).expect("family"));
             Fixture { dir, meta }
         }
 

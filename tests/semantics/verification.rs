@@ -569,19 +569,3 @@ fn damage_below_an_open_store_is_named() {
     assert_named(&report.problems, ProblemKind::Unreadable, None, None, "checksum");
     assert_eq!(everything(&fixture.store).expect("from memory").len(), 2);
 }
-
-#[test]
-fn a_log_that_lost_its_end_is_named() {
-    let fixture = Fixture::new();
-    let docs = fixture.collection("docs");
-    for n in 0..10 {
-        docs.put("a", n.to_string(), Precondition::Any).expect("put");
-    }
-    let path = fixture.dir.path().join("store/rocksdb");
-    let logs = std::fs::read_dir(path).expect("read").map(|entry| entry.expect("entry").path());
-    let log = logs.filter(|path| path.extension().is_some_and(|name| name == "log")).max().expect("a log");
-    let file = std::fs::OpenOptions::new().write(true).open(log).expect("open");
-    file.set_len(file.metadata().expect("metadata").len() - 20).expect("truncate");
-    let problems = verify(&fixture.store).problems;
-    assert_named(&problems, ProblemKind::Unreadable, None, None, "commits after 9 up to 10");
-}
