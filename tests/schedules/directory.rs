@@ -29,6 +29,10 @@ impl Directory {
         self.path().to_owned()
     }
 
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.rocks_path()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.disk.path()
     }
@@ -51,6 +55,10 @@ impl Construction {
 
     pub(crate) fn rocks_path(&self) -> PathBuf {
         self.path.clone()
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.rocks_path()
     }
 
     pub(crate) fn finish(self) -> Result<()> {

@@ -34,6 +34,8 @@ pub enum Fault {
     Write,
     /// No space; none of it is written. There is none until [`Disk::make_space`].
     Full,
+    /// As that, of the database: the log has taken what is written, and has to void it.
+    Refused,
 }
 
 /// What a store is opened on. All clones are one disk.
@@ -45,7 +47,7 @@ pub struct Disk {
 struct Shared {
     path: PathBuf,
     state: Mutex<State>,
-    /// Held for the whole of a write, as RocksDB's leader holds its queue.
+    /// Held for the whole of a write, as the log's writer is.
     writing: shuttle::sync::Mutex<()>,
     /// Loaded where others are to be able to come between.
     between: AtomicU64,
@@ -53,10 +55,11 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// What follows from all of the log but the write that is under way.
     rows: Arc<Rows>,
     log: Vec<Vec<Change>>,
+    applied: usize,
     synced: usize,
-    sequence: u64,
     /// Writes and syncs that began.
     writes: u64,
     syncs: u64,
@@ -79,11 +82,10 @@ impl Disk {
     fn holding(path: &Path, log: Vec<Vec<Change>>) -> Disk {
         let mut state = State::default();
         for changes in log {
-            state.sequence += changes.len() as u64;
             apply(Arc::make_mut(&mut state.rows), &changes);
             state.log.push(changes);
         }
-        state.synced = state.log.len();
+        (state.applied, state.synced) = (state.log.len(), state.log.len());
         let shared = Shared {
             path: path.into(),
             state: Mutex::new(state),
@@ -135,10 +137,10 @@ impl Disk {
         state.fault = Some((begun + nth, fault));
     }
 
-    /// Ends [`Fault::Full`].
+    /// Ends [`Fault::Full`] and [`Fault::Refused`].
     pub fn make_space(&self) {
         let mut state = self.state();
-        state.failing = state.failing.filter(|&fault| fault != Fault::Full);
+        state.failing = state.failing.filter(|&fault| !is_full(fault));
     }
 
     /// Whether writes fail now.
@@ -179,10 +181,12 @@ impl Disk {
         (collections.count(), rows[VERSIONS].len())
     }
 
-    /// Makes a copy of the log as it is at some moment of this call, synced, for stores at `path`.
+    /// Makes a copy of what is applied at some moment of this call, synced, for stores at `path`.
     pub(crate) fn copy(&self, path: &Path) {
         self.let_others_come_between();
-        let log = self.state().log.clone();
+        let state = self.state();
+        let log = state.log[..state.applied].to_vec();
+        drop(state);
         drop(Disk::holding(path, log));
         self.let_others_come_between();
     }
@@ -199,8 +203,9 @@ impl Disk {
         self.state().log.is_empty()
     }
 
-    pub(crate) fn sequence(&self) -> u64 {
-        self.state().sequence
+    /// Where the newest record of the log ends.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.state().log.len() as u64
     }
 
     /// The rows as they are now.
@@ -209,22 +214,33 @@ impl Disk {
         Arc::clone(&self.state().rows)
     }
 
-    /// Appends to the log and applies the changes. Others can come between the two.
+    /// Appends to the log and applies the changes. Others can come between the two. A record that is not applied is made
+    /// void, for good, before anybody is told.
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<()> {
         let _turn = self.shared.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        {
+        let refused = {
             let mut state = self.state();
-            state.takes_writes()?;
             if !changes.is_empty() {
                 state.writes += 1;
                 let writes = state.writes;
-                state.fail_at(writes, &[Fault::Write, Fault::Full])?;
-                state.log.push(changes.clone());
+                state.fail_at(writes, &[Fault::Write, Fault::Full, Fault::Refused]);
             }
-        }
+            let refused = state.failing == Some(Fault::Refused);
+            if !refused {
+                state.takes_writes()?;
+            }
+            state.log.push(changes.clone());
+            refused
+        };
         self.let_others_come_between();
         let mut state = self.state();
-        state.sequence += changes.len() as u64;
+        state.applied = state.log.len();
+        if refused {
+            state.log.last_mut().expect("it is there").clear();
+            drop(state);
+            self.let_others_come_between();
+            return Err(failure(Fault::Refused));
+        }
         apply(Arc::make_mut(&mut state.rows), &changes);
         Ok(())
     }
@@ -239,12 +255,12 @@ impl Disk {
         self.let_others_come_between();
         {
             let mut state = self.state();
+            let syncs = state.syncs;
+            state.fail_at(syncs, &[Fault::Sync]);
             // What is in the log has its space.
-            if state.failing != Some(Fault::Full) {
+            if !state.failing.is_some_and(is_full) {
                 state.takes_writes()?;
             }
-            let syncs = state.syncs;
-            state.fail_at(syncs, &[Fault::Sync])?;
             state.synced = state.synced.max(end);
         }
         self.let_others_come_between();
@@ -257,22 +273,24 @@ impl State {
         self.failing.map_or(Ok(()), |fault| Err(failure(fault)))
     }
 
-    fn fail_at(&mut self, count: u64, faults: &[Fault]) -> Result<()> {
-        let Some((nth, fault)) = self.fault.filter(|(_, fault)| faults.contains(fault)) else { return Ok(()) };
-        if count < nth {
-            return Ok(());
+    /// Begins to fail if the fault that is to come is one of these, and it is time.
+    fn fail_at(&mut self, count: u64, faults: &[Fault]) {
+        if let Some((_, fault)) = self.fault.filter(|(nth, fault)| faults.contains(fault) && count >= *nth) {
+            self.fault = None;
+            self.failing = Some(fault);
+            self.has_failed = true;
         }
-        self.fault = None;
-        self.failing = Some(fault);
-        self.has_failed = true;
-        Err(failure(fault))
     }
+}
+
+fn is_full(fault: Fault) -> bool {
+    matches!(fault, Fault::Full | Fault::Refused)
 }
 
 fn failure(fault: Fault) -> Error {
     match fault {
         Fault::Sync | Fault::Write => Error::io("the disk failed on purpose"),
-        Fault::Full => Error::DiskFull("no space, on purpose".into()),
+        Fault::Full | Fault::Refused => Error::DiskFull("no space, on purpose".into()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::CommitSeq;
 use crate::error::Result;
-use crate::rocks::Rocks;
+use crate::rocks::{End, Rocks};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) struct Durable {
@@ -17,26 +17,30 @@ impl Durable {
         Ok(Durable { synced: AtomicU64::new(0) })
     }
 
+    pub(crate) fn check_log(&self, _: &End) -> Result<()> {
+        Ok(())
+    }
+
     pub(crate) fn check(&self, _: u64) -> Result<()> {
         Ok(())
     }
 
-    pub(crate) fn begin(&mut self, _: u64, rocks: u64) -> Result<()> {
-        self.synced = AtomicU64::new(rocks);
+    pub(crate) fn begin(&mut self, _: u64, log: u64) -> Result<()> {
+        self.synced = AtomicU64::new(log);
         Ok(())
     }
 
     pub(crate) fn sync(&self, rocks: &Rocks, visible: CommitSeq) -> Result<()> {
-        let sequence = rocks.sequence();
-        if self.synced.load(Ordering::SeqCst) < sequence {
+        let end = rocks.log_end();
+        if self.synced.load(Ordering::SeqCst) < end {
             rocks.sync()?;
-            self.note(visible.get(), sequence);
+            self.note(visible.get(), end);
         }
         Ok(())
     }
 
-    pub(crate) fn note(&self, _: u64, rocks: u64) {
-        self.synced.fetch_max(rocks, Ordering::SeqCst);
+    pub(crate) fn note(&self, _: u64, log: u64) {
+        self.synced.fetch_max(log, Ordering::SeqCst);
     }
 }
 

@@ -11,6 +11,9 @@ use crate::options::Options;
 
 const EXPIRY: usize = 3;
 
+/// Where a log ends: how many records it has.
+pub(crate) type End = u64;
+
 pub(crate) struct Rocks {
     disk: Disk,
 }
@@ -37,24 +40,39 @@ pub(crate) struct RowCount {
 }
 
 impl Rocks {
-    pub(crate) fn open(path: &Path, _: &Options, _: bool) -> Result<Rocks> {
+    pub(crate) fn open(
+        path: &Path,
+        options: &Options,
+        _: bool,
+        check: impl FnOnce(&End) -> Result<()>,
+    ) -> Result<Rocks> {
+        Rocks::open_read_only(path, options, check)
+    }
+
+    pub(crate) fn open_read_only(
+        path: &Path,
+        options: &Options,
+        check: impl FnOnce(&End) -> Result<()>,
+    ) -> Result<Rocks> {
+        let rocks = Rocks::open_files(path, options)?;
+        check(&rocks.log_end())?;
+        Ok(rocks)
+    }
+
+    pub(crate) fn open_files(path: &Path, _: &Options) -> Result<Rocks> {
         Ok(Rocks { disk: Disk::at(path)? })
     }
 
-    pub(crate) fn open_read_only(path: &Path, options: &Options) -> Result<Rocks> {
-        Rocks::open(path, options, false)
-    }
-
-    pub(crate) fn write(&self, rows: &Rows) -> Result<()> {
+    pub(crate) fn write(&self, rows: &mut Rows) -> Result<()> {
         self.disk.write(rows.changes.clone())
     }
 
     pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&Rows::default()).is_ok()
+        self.write(&mut Rows::default()).is_ok()
     }
 
-    pub(crate) fn sequence(&self) -> u64 {
-        self.disk.sequence()
+    pub(crate) fn log_end(&self) -> u64 {
+        self.disk.log_end()
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
@@ -63,6 +81,10 @@ impl Rocks {
 
     pub(crate) fn flush(&self) -> Result<()> {
         self.disk.sync()
+    }
+
+    pub(crate) fn finish(&self) -> Result<()> {
+        self.flush()
     }
 
     fn cursor(&self, family: usize, start: Vec<u8>, end: Option<Vec<u8>>) -> Cursor<'_> {

@@ -255,7 +255,8 @@ pub fn mixed(client: &Client) {
 /// The disk is full for a while.
 fn full_disk() {
     let client = start(options(), true);
-    client.disk.fail(thread_rng().gen_range(1..4), Fault::Full);
+    let fault = if thread_rng().r#gen() { Fault::Full } else { Fault::Refused };
+    client.disk.fail(thread_rng().gen_range(1..4), fault);
     all_at_once(&client, 3, |client| {
         mixed(client);
         client.disk.make_space();
