@@ -65,7 +65,7 @@ impl Rocks {
         create: bool,
         check: impl FnOnce(&End) -> Result<()>,
     ) -> Result<Rocks> {
-        let db = DB::open_cf_descriptors(&database_options(create), path, families(options));
+        let db = DB::open_cf_descriptors(&database_options(create)?, path, families(options));
         let db = db.map_err(failure)?;
         let applied = applied(&db, &ReadOptions::default())?;
         let directory = path.with_file_name(LOG_DIR);
@@ -83,7 +83,7 @@ impl Rocks {
     /// Opens what the database in `path` has in files, for reading only: nothing is changed.
     pub(crate) fn open_files(path: &Path, options: &Options) -> Result<Rocks> {
         let refuse_log = false;
-        let database = database_options(false);
+        let database = database_options(false)?;
         let db = DB::open_cf_descriptors_read_only(&database, path, families(options), refuse_log);
         let db = db.map_err(failure)?;
         let end = applied(&db, &ReadOptions::default())?;
@@ -91,8 +91,8 @@ impl Rocks {
     }
 
     /// Opens the database in `path` for reading only: nothing of it is changed, and nobody may be writing to it. What its
-    /// log has in addition is replayed in a directory for temporary files, where the database's own files are seen
-    /// through symbolic links. `check`: as for [`open`](Rocks::open).
+    /// log has in addition is replayed into memory, by a database in a directory for temporary files, where the files of
+    /// this one are seen through symbolic links. `check`: as for [`open`](Rocks::open).
     pub(crate) fn open_read_only(
         path: &Path,
         options: &Options,
@@ -106,9 +106,27 @@ impl Rocks {
             return Ok(rocks);
         }
         drop(rocks);
-        let files = link_database(path)?;
-        let db = DB::open_cf_descriptors(&database_options(false), files.path(), families(options));
-        let log = Log::new(directory.clone(), options.write_buffer_bytes, end.position);
+        let temporary = std::env::temp_dir();
+        Rocks::open_replayed(path, options, applied, end.position, &temporary).map_err(|error| match error {
+            Error::Io(cause) | Error::DiskFull(cause) => Error::io(format!(
+                "{cause}; a store that was not closed is read by way of the directory for temporary files, which is {}: \
+                 set TMPDIR to another one, if that is what failed",
+                temporary.display()
+            )),
+            other => other,
+        })
+    }
+
+    /// The database in `path` with what its log has from `applied` to `end`, by way of a new directory in `temporary`.
+    fn open_replayed(path: &Path, options: &Options, applied: u64, end: u64, temporary: &Path) -> Result<Rocks> {
+        let files = link_database(path, temporary)?;
+        // Large enough that nothing is written to files.
+        let log_bytes = usize::try_from(end - applied).unwrap_or(usize::MAX);
+        let buffer_bytes = options.write_buffer_bytes.max(log_bytes.saturating_mul(2));
+        let options = options.clone().write_buffer_bytes(buffer_bytes);
+        let db = DB::open_cf_descriptors(&database_options(false)?, files.path(), families(&options));
+        let directory = path.with_file_name(LOG_DIR);
+        let log = Log::new(directory.clone(), options.write_buffer_bytes, end);
         let mut rocks = Rocks::new(db.map_err(failure)?, log);
         rocks.replayed = Some(files);
         rocks.replay(&directory, applied)?;
@@ -513,9 +531,11 @@ fn applied(db: &DB, options: &ReadOptions) -> Result<u64> {
     row.map_or(Ok(0), |value| encoding::position(&value))
 }
 
-/// A database that can be written to, and is changed by that as little as its files are.
-fn link_database(path: &Path) -> Result<TempDir> {
-    let files = tempfile::Builder::new().prefix("etagdb-").tempdir().map_err(Error::io)?;
+/// A database in a new directory in `temporary` that can be written to, and has the sorted files of another one, of which
+/// nothing is changed by that: RocksDB writes each sorted file once, gives a new one a number that none of those that it
+/// finds has, and what it removes is a link.
+fn link_database(path: &Path, temporary: &Path) -> Result<TempDir> {
+    let files = tempfile::Builder::new().prefix("etagdb-").tempdir_in(temporary).map_err(Error::io)?;
     for entry in fs::read_dir(path).map_err(|error| describe(path, error))? {
         let source = entry.map_err(|error| describe(path, error))?.path();
         let Some(name) = source.file_name() else { continue };
@@ -642,8 +662,10 @@ fn families(options: &Options) -> [ColumnFamilyDescriptor; 4] {
     ]
 }
 
-fn database_options(create: bool) -> rocksdb::Options {
-    let mut rocks = rocksdb::Options::default();
+fn database_options(create: bool) -> Result<rocksdb::Options> {
+    // Closing a store writes its memory tables itself, or does not, after a failure or for reading only.
+    let closing = "avoid_flush_during_shutdown=true";
+    let mut rocks = rocksdb::Options::default().get_options_from_string(closing).map_err(failure)?;
     rocks.create_if_missing(create);
     rocks.create_missing_column_families(create);
     // Left at its default on purpose: `paranoid_checks` (on: without it background errors vanish).
@@ -661,13 +683,15 @@ fn database_options(create: bool) -> rocksdb::Options {
     rocks.set_keep_log_file_num(4);
     rocks.set_max_log_file_size(4 << 20);
     rocks.set_stats_dump_period_sec(0);
-    rocks
+    Ok(rocks)
 }
 
 fn family_options(cache: &Cache, options: &Options) -> rocksdb::Options {
     let mut rocks = rocksdb::Options::default();
     rocks.set_write_buffer_size(options.write_buffer_bytes);
     rocks.set_compression_type(DBCompressionType::Lz4);
+    // Who only reads has no use for it, and would write to a directory for temporary files.
+    rocks.set_disable_auto_compactions(options.read_only);
     rocks.set_block_based_table_factory(&table_options(cache));
     rocks
 }

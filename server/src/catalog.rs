@@ -132,10 +132,17 @@ struct Entry {
 impl Catalog {
     /// Reads the list, and drops what a crash left half done.
     pub(crate) fn open(store: &Store) -> Result<Catalog, ServeError> {
-        let databases = store.collection("sys/databases")?;
-        let containers = store.collection("sys/containers")?;
-        let offers = store.collection("sys/offers")?;
-        let counters = store.collection("sys/counters")?;
+        let system = |name: &str| match store.collection(name) {
+            Err(Error::ReadOnly { .. }) => {
+                let message = "there is none: neither a server nor an import has written to this store";
+                Err(ServeError::Metadata(message.to_owned()))
+            }
+            collection => Ok(collection?),
+        };
+        let databases = system("sys/databases")?;
+        let containers = system("sys/containers")?;
+        let offers = system("sys/offers")?;
+        let counters = system("sys/counters")?;
         let next = match counters.get(COUNTERS_ID)? {
             Some(document) => decode::<Counters>(&document, "sys/counters")?,
             None => Counters { database: 1, container: 1, offer: 1 },
@@ -167,7 +174,9 @@ impl Catalog {
         }
         let known: Vec<String> =
             state.databases.values().flat_map(|entry| entry.containers.values()).map(|c| c.rid.to_string()).collect();
-        for name in store.collections() {
+        // Who only reads the store does not ask for what no container has.
+        let swept = if store.stats().writable { store.collections() } else { Vec::new() };
+        for name in swept {
             if Contents::owner(&name).is_some_and(|owner| !known.iter().any(|rid| rid == owner)) {
                 tracing::info!(collection = %name, "dropping items of a container that was half made or half deleted");
                 store.drop_collection(&name)?;

@@ -30,7 +30,7 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// Opens what a container has, and makes what it does not have yet. What its indexes lack comes about on the
-    /// builder's thread.
+    /// builder's thread. Of a store that is only read nothing is changed.
     pub(crate) fn open(
         store: &Store,
         rid: ContainerRid,
@@ -47,7 +47,11 @@ impl Contents {
         };
         let indexes = Indexes::new(store, &items, format!("{ENTRIES_PREFIX}{rid}"), builder);
         let contents = Contents { items, unique, indexes };
-        contents.settle(definition)?;
+        if store.stats().writable {
+            contents.settle(definition)?;
+        } else {
+            contents.indexes.show()?;
+        }
         Ok(contents)
     }
 

@@ -76,7 +76,7 @@ struct Periods {
 }
 
 impl Idempotency {
-    /// Finds the records of the last two periods, and forgets older ones.
+    /// Finds the records of the last two periods, and forgets older ones, unless the store is only read.
     pub(crate) fn open(store: &Store, now_ms: u64) -> Result<Idempotency, ServeError> {
         let current = now_ms / PERIOD_MS;
         let mut known: Vec<u64> = store.collections().iter().filter_map(|name| period_of(name)).collect();
@@ -84,7 +84,9 @@ impl Idempotency {
         let mut periods = Periods::default();
         for number in known {
             if number + 1 < current {
-                store.drop_collection(&name_of(number))?;
+                if store.stats().writable {
+                    store.drop_collection(&name_of(number))?;
+                }
                 continue;
             }
             // The clock may have been set back: the newest is the current one, whatever the time.

@@ -9,7 +9,7 @@ use etagdb::{
     Precondition, ScanRange, Store,
 };
 
-use crate::Fixture;
+use crate::{Fixture, copy};
 
 /// All that a feed has to tell now, page by page.
 pub(crate) fn drain(feed: &mut ChangeFeed) -> Vec<FeedPage> {
@@ -372,19 +372,6 @@ fn the_etag_of_a_position_is_refused_where_its_commit_was_lost() {
     let store = Store::open(&older).expect("open");
     assert!(matches!(store.changes(FeedMode::All, lost.etag), Err(Error::Invalid(_))));
     assert_eq!(seqs(&entries(store.changes(FeedMode::All, kept.etag))), [instead.seq.get()]);
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir(to).expect("create");
-    for entry in std::fs::read_dir(from).expect("list") {
-        let entry = entry.expect("entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copy");
-        }
-    }
 }
 
 /// Most of what happens may not concern a feed; it is passed over for a bounded time only, and never missed.

@@ -1,11 +1,10 @@
 //! Etags are never used twice, and identity and time are kept straight.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use etagdb::{Error, Options, Precondition, Store};
 
-use crate::{Fixture, TestClock};
+use crate::{Fixture, TestClock, copy};
 
 #[test]
 fn an_unchanged_body_gets_a_new_etag() {
@@ -68,19 +67,6 @@ fn etags_survive_a_reopen_and_are_not_given_again() {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("create");
-    for entry in std::fs::read_dir(from).expect("read") {
-        let entry = entry.expect("entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("type").is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copy");
-        }
-    }
-}
-
 /// A copied directory is a fork that nobody announced: both sides go on from the same sequence.
 #[test]
 fn a_copied_directory_never_gives_the_etags_of_its_original() {
@@ -88,7 +74,7 @@ fn a_copied_directory_never_gives_the_etags_of_its_original() {
     let docs = store.collection("docs").expect("collection");
     let common = docs.put("a", "common", Precondition::Absent).expect("put");
     drop((docs, store));
-    copy_dir(&dir.path().join("store"), &dir.path().join("copy"));
+    copy(&dir.path().join("store"), &dir.path().join("copy"));
 
     let write = |name: &str| {
         let store = Store::open(dir.path().join(name)).expect("open");

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::item::PARTITION_KEY;
-use super::place::{self, Ask, Place};
+use super::place::{self, Access, Ask, Place};
 use super::remote::Refusal;
 use super::{Failure, print, signals};
 
@@ -82,7 +82,7 @@ struct Load<'a> {
 /// Loads, measures and prints.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (_runtime, stopped) = signals::stop_flag()?;
-    let place = args.place.open_with(ANSWER_TIMEOUT, true)?;
+    let place = args.place.open_with(ANSWER_TIMEOUT, Access::Create)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let load = Load { args, place, database: format!("etagdb-bench-{}-{now}", std::process::id()) };
     load.create(&["dbs"], &json!({ "id": load.database }))?;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::gauge::{Gauge, Unit, bytes_in};
-use super::place::{self, Ask};
+use super::place::{self, Access, Ask};
 use super::{Failure, print};
 
 /// A copy to another disk takes its time.
@@ -80,13 +80,13 @@ pub(super) fn checkpoint(args: &CheckpointArgs) -> Result<(), Failure> {
     let out = path::absolute(&args.out).map_err(|error| format!("cannot use {}: {error}", args.out.display()))?;
     let mut gauge = Gauge::new("checkpoint", Unit::Bytes, args.place.data.as_deref().map(bytes_in));
     let newest = if args.place.data.is_some() {
-        let store = args.place.open_store(false)?;
+        let store = args.place.open_store(Access::Write)?;
         gauge.watch(&out, || store.checkpoint(&out)).map_err(|error| error.to_string())?.get()
     } else {
         let Some(directory) = out.to_str() else {
             return Err(Failure::Usage(format!("{} is not UTF-8, and a request has to be", out.display())));
         };
-        let server = args.place.open_with(CHECKPOINT_TIMEOUT, false)?;
+        let server = args.place.open_with(CHECKPOINT_TIMEOUT, Access::Read)?;
         let body = json!({ "directory": directory }).to_string().into();
         let headers = [("content-type", "application/json")];
         let ask = Ask { method: Method::POST, segments: &["_etagdb", "checkpoint"], headers: &headers, body };

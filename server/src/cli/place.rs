@@ -71,6 +71,16 @@ impl ContainerArgs {
     }
 }
 
+/// What a command does with the store of `--data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Reads it: nothing in its directory is changed, and others may read it meanwhile.
+    Read,
+    Write,
+    /// Writes to it, and makes it if it is missing.
+    Create,
+}
+
 /// A store in this process, or a running server.
 pub(super) enum Place {
     Local(Box<LocalServer>),
@@ -105,16 +115,16 @@ impl ServerArgs {
 }
 
 impl Args {
-    /// Opens the store, or makes ready to speak to the server.
+    /// Opens the store for reading, or makes ready to speak to the server.
     pub(super) fn open(&self) -> Result<Place, Failure> {
-        self.open_with(ANSWER_TIMEOUT, false)
+        self.open_with(ANSWER_TIMEOUT, Access::Read)
     }
 
-    /// The same, with the time that one answer of a server may take, and perhaps making a store that is missing.
-    pub(super) fn open_with(&self, timeout: Duration, create: bool) -> Result<Place, Failure> {
+    /// The same, with the time that one answer of a server may take.
+    pub(super) fn open_with(&self, timeout: Duration, access: Access) -> Result<Place, Failure> {
         match (&self.data, self.server.server(Duration::ZERO)?) {
             (Some(_), _) => {
-                let store = self.open_store(create)?;
+                let store = self.open_store(access)?;
                 let server = LocalServer::open(store).map_err(|error| match error {
                     ServeError::Store(error) => error.to_string(),
                     error => error.to_string(),
@@ -133,11 +143,12 @@ impl Args {
     }
 
     /// Opens the store of `--data`.
-    pub(super) fn open_store(&self, create: bool) -> Result<Store, Failure> {
+    pub(super) fn open_store(&self, access: Access) -> Result<Store, Failure> {
         let Some(data) = &self.data else {
             return Err(Failure::Usage("--data is missing".into()));
         };
-        Options::default().create_if_missing(create).open(data).map_err(|error| {
+        let options = Options::default().create_if_missing(access == Access::Create).read_only(access == Access::Read);
+        options.open(data).map_err(|error| {
             store_failure(data, &error, "if that is a server, ask it with --url; or else stop it first")
         })
     }

@@ -25,7 +25,7 @@ use super::{Index, Indexes, Part, Phase, State, build};
 
 impl Indexes {
     /// The indexes of a container whose entries are in the collection of this name. [`Indexes::settle`] must follow
-    /// before anything is written to the items.
+    /// before anything is written to the items; where nothing will be, [`Indexes::show`] does.
     pub(crate) fn new(store: &Store, items: &Collection, name: String, builder: &Builder) -> Arc<Indexes> {
         Arc::new(Indexes {
             store: store.clone(),
@@ -79,6 +79,19 @@ impl Indexes {
             }
         }
         self.change_to(list, &gone)
+    }
+
+    /// Shows queries the indexes that there are, and leaves them as they are.
+    ///
+    /// # Errors
+    /// A list that cannot be read.
+    pub(crate) fn show(&self) -> Result<(), Error> {
+        let Some(entries) = self.store.existing_collection(&self.name) else { return Ok(()) };
+        let list = StoredList::load(&entries)?;
+        let mut state = self.state.write();
+        state.indexes = list.indexes.iter().map(|index| self.shown(index, &[])).collect();
+        state.entries = Some(entries);
+        Ok(())
     }
 
     /// Adds indexes that queries need. Those that are there, or that the policy does not allow, are left out.

@@ -7,6 +7,7 @@ mod copies;
 mod documents;
 mod export;
 mod import;
+mod killed;
 mod query;
 mod serve;
 mod support;
