@@ -49,7 +49,7 @@ const ENCODE_WRITES: usize = 64;
 const GROUPS_PER_LEAD: usize = 4;
 const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
 /// So many writers are worth going on for, when they sleep through a sync.
-pub(crate) const MANY: usize = 16;
+const MANY: usize = 16;
 /// After so many groups of one writer each, the next one leads although it waits as a future, if nothing is synced.
 const LONE_GROUPS: u32 = 64;
 /// A write to the log that takes longer waits for RocksDB or the disk; whoever waits as a future is not to wait for that.
