@@ -49,8 +49,8 @@ impl Rocks {
         self.disk.write(rows.changes.clone())
     }
 
-    pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&Rows::default()).is_ok()
+    pub(crate) fn try_writing(&self) -> Result<()> {
+        self.write(&Rows::default())
     }
 
     pub(crate) fn sequence(&self) -> u64 {
