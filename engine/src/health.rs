@@ -60,8 +60,12 @@ impl Store {
     /// ```
     pub fn health(&self) -> StoreHealth {
         let core = self.inner();
-        if core.health.is_full() && core.rocks.takes_writes() {
-            core.health.after_write();
+        if core.health.is_full() {
+            match core.rocks.try_writing() {
+                Ok(()) => core.health.after_write(),
+                // It is still full, or worse: this write may have synced what others wrote.
+                Err(error) => drop(core.health.after_failed_write(error)),
+            }
         }
         core.health.state()
     }

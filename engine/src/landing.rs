@@ -25,18 +25,18 @@ use std::time::Duration;
 use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, Recorder};
-use crate::queue::{MANY, Submission};
+use crate::queue::Submission;
 use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Stopwatch};
 use crate::waiter::{Told, Turn, Wait, Waiter, deliver, tell};
 
-/// About what it takes until a writer that was answered has queued its next write, for each of those who are: they share
-/// the processors.
-const RETURN_TIME: Duration = Duration::from_micros(6);
+/// About what it takes until a writer that was answered has queued its next write, for each of those who are: they are
+/// woken one by one, and share the processors.
+const RETURN_TIME: Duration = Duration::from_micros(20);
 
 /// So many times a lander syncs for others before it calls another one: its own answer waits for the last of them.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 
 /// Groups on their way from the log to visibility.
 #[derive(Default)]
@@ -152,8 +152,8 @@ impl Landings {
         self.sync_nanos.store(before - before / 8 + took / 8, Ordering::Relaxed);
     }
 
-    fn writers(&self) -> usize {
-        self.logged.lock().iter().map(|group| group.submissions.len()).sum()
+    fn has_logged(&self) -> bool {
+        !self.logged.lock().is_empty()
     }
 
     /// Calls somebody to land what is here, if there is anything. False when there was nobody to call.
@@ -198,7 +198,7 @@ impl Core {
             let mut landing = Round { core: self, groups };
             let synced = self.sync_round(&landing.groups);
             // The store's own thread has nothing else to do.
-            let goes_on = own.is_none() || (round < ROUNDS && landings.writers() >= MANY);
+            let goes_on = own.is_none() || (round < ROUNDS && landings.has_logged());
             // It wakes up while this one publishes.
             let has_called = !goes_on && landings.call_next();
             deliver(self.publish_round(&mut landing, synced), own, answer);

@@ -64,16 +64,28 @@ pub(crate) struct Log {
     directory: PathBuf,
     segment_bytes: u64,
     writer: Mutex<Writer>,
-    /// What a sync is to sync: the segment that is being written, and before it those that were left unsynced.
-    unsynced: Mutex<SmallVec<[Arc<File>; 2]>>,
+    /// What a sync is to sync, by where it begins: the segment that is being written, and before it those that were left
+    /// unsynced. A file that is written over is another segment, also to a sync that has begun with the old one.
+    unsynced: Mutex<Unsynced>,
+    /// Held during a sync. Why one failed, if one did: nothing is called synced after that. The operating system tells of
+    /// what it has lost once, to whoever syncs first, and whoever comes next finds nothing wrong.
+    failed: Mutex<Option<String>>,
     end: AtomicU64,
 }
+
+/// Segments, by where they begin.
+type Unsynced = SmallVec<[(u64, Arc<File>); 2]>;
 
 struct Writer {
     /// Oldest first; the last is being written.
     segments: VecDeque<Segment>,
     /// Where the next record goes.
     end: u64,
+    /// The next record begins a segment: one was begun at this very position, and given up. A crash may leave it, and
+    /// whoever reads the log looks for what comes here in it.
+    must_begin: bool,
+    /// The directory is there, and on disk.
+    has_directory: bool,
 }
 
 struct Segment {
@@ -106,8 +118,9 @@ impl Log {
         Log {
             directory,
             segment_bytes,
-            writer: Mutex::new(Writer { segments: VecDeque::new(), end }),
+            writer: Mutex::new(Writer { segments: VecDeque::new(), end, must_begin: false, has_directory: false }),
             unsynced: Mutex::default(),
+            failed: Mutex::default(),
             end: AtomicU64::new(end),
         }
     }
@@ -124,16 +137,22 @@ impl Log {
 
     /// Everything that was written before this call is on disk on return.
     pub(crate) fn sync(&self) -> Result<()> {
+        let mut failed = self.failed.lock();
         let files = self.unsynced.lock().clone();
-        for file in &files {
-            file.sync_data().map_err(failure)?;
+        for (_, file) in &files {
+            sync_file(file, &mut failed)?;
         }
-        if files.len() > 1 {
-            // All but the newest are complete, and need no other sync.
-            let synced = &files[..files.len() - 1];
-            self.unsynced.lock().retain(|file| !synced.iter().any(|synced| Arc::ptr_eq(synced, file)));
-        }
+        self.note_synced(&files);
         Ok(())
+    }
+
+    /// Takes those that need no other sync out of what is to be synced: all but the newest are complete.
+    fn note_synced(&self, files: &[(u64, Arc<File>)]) {
+        if let [complete @ .., _] = files
+            && !complete.is_empty()
+        {
+            self.unsynced.lock().retain(|(start, _)| complete.iter().all(|(synced, _)| synced != start));
+        }
     }
 
     /// Removes the segments that hold nothing behind `persisted`: with `all` also the one that is being written, if
@@ -153,7 +172,7 @@ impl Log {
             let path = segment_path(&self.directory, first.head.start);
             fs::remove_file(&path).map_err(|error| describe(&path, error))?;
             if let Some(gone) = writer.segments.pop_front() {
-                self.unsynced.lock().retain(|file| !Arc::ptr_eq(file, &gone.file));
+                self.unsynced.lock().retain(|(start, _)| *start != gone.head.start);
             }
             any = true;
         }
@@ -186,8 +205,11 @@ impl LogWriter<'_> {
         let end = position + needed;
         rows.set_last_value(&end.to_le_bytes());
         let has_room = |segment: &Segment| segment.offset(position) + needed <= segment.capacity;
-        if !self.writer.segments.back().is_some_and(has_room) {
-            self.begin_segment(needed, persisted()?)?;
+        if self.writer.must_begin || !self.writer.segments.back().is_some_and(has_room) {
+            let persisted = persisted()?;
+            self.writer.must_begin = true;
+            self.begin_segment(needed, persisted)?;
+            self.writer.must_begin = false;
         }
         let Some(segment) = self.writer.segments.back_mut() else {
             return Err(Error::io("a log without a segment"));
@@ -208,7 +230,7 @@ impl LogWriter<'_> {
         };
         let head = segment.head.void_head(written.position, written.len);
         segment.file.write_all_at(&head, segment.offset(written.position)).map_err(failure)?;
-        segment.file.sync_data().map_err(failure)
+        sync_file(&segment.file, &mut self.log.failed.lock())
     }
 
     /// Begins the next segment: in the file of the oldest one, if that is needed no more, else in a new file.
@@ -223,15 +245,16 @@ impl LogWriter<'_> {
         let segment = match old {
             Some(old) => {
                 let old_path = segment_path(&log.directory, old.head.start);
-                fs::rename(&old_path, &path).map_err(|error| describe(&old_path, error))?;
-                log.unsynced.lock().retain(|file| !Arc::ptr_eq(file, &old.file));
+                if let Err(error) = fs::rename(&old_path, &path) {
+                    self.writer.segments.push_front(old);
+                    return Err(describe(&old_path, error));
+                }
+                log.unsynced.lock().retain(|(start, _)| *start != old.head.start);
                 Segment { head, ..old }
             }
             None => {
-                match fs::create_dir(&log.directory) {
-                    Ok(()) => sync_directory(log.directory.parent().unwrap_or(Path::new(".")))?,
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(describe(&log.directory, error)),
+                if !self.writer.has_directory {
+                    self.make_directory()?;
                 }
                 let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
                 let file = Arc::new(file.map_err(|error| describe(&path, error))?);
@@ -246,15 +269,25 @@ impl LogWriter<'_> {
         };
         match begin(segment) {
             Ok(segment) => {
-                log.unsynced.lock().push(Arc::clone(&segment.file));
+                log.unsynced.lock().push((start, Arc::clone(&segment.file)));
                 self.writer.segments.push_back(segment);
+                self.writer.has_directory = true;
                 Ok(())
             }
             Err(error) => {
-                // It was not used. Where it cannot be removed, it is found to be empty.
+                // It was not used, and will be before anything else is written (`must_begin`).
                 let _ = fs::remove_file(&path);
                 Err(error)
             }
+        }
+    }
+
+    /// Sees to it that the directory is there. One that is there may be of somebody who did not live to sync it.
+    fn make_directory(&self) -> Result<()> {
+        let directory = &self.log.directory;
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(describe(directory, error)),
+            _ => sync_directory(directory.parent().unwrap_or(Path::new("."))),
         }
     }
 }
@@ -279,8 +312,21 @@ impl Segment {
     }
 }
 
+/// Syncs a file, unless a sync failed before.
+fn sync_file(file: &File, failed: &mut Option<String>) -> Result<()> {
+    if let Some(because) = failed {
+        return Err(Error::io(format!("an earlier sync failed: {because}")));
+    }
+    file.sync_data().map_err(|error| {
+        *failed = Some(error.to_string());
+        Error::io(error)
+    })
+}
+
+/// No failure of a sync is taken for a full disk: of a full disk it is known what is on it.
 fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| describe(directory, error))
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Error::io(format!("{}: {error}", directory.display())))
 }
 
 fn failure(error: io::Error) -> Error {
@@ -390,6 +436,84 @@ mod tests {
         drop(writer);
         let last = fixture.write(&log, 10, 0);
         assert_eq!(fixture.read(0), (vec![first, last], log.end()));
+    }
+
+    /// It was taken out of what is to be synced with the segment that its file had been before: what was written to it was
+    /// acknowledged unsynced.
+    #[test]
+    fn a_segment_that_is_written_over_during_a_sync_is_synced_all_the_same() {
+        let fixture = Fixture::new();
+        let log = fixture.log(0);
+        while fixture.files() < 2 {
+            fixture.write(&log, 9_000, 0);
+        }
+        let syncing = log.unsynced.lock().clone();
+        let newest = || log.writer().writer.segments.back().map_or(0, |segment| segment.head.start);
+        while newest() == syncing[1].0 {
+            fixture.write(&log, 9_000, log.end());
+        }
+        assert!(Arc::ptr_eq(&log.unsynced.lock()[1].1, &syncing[0].1), "the file of the first is written over");
+        log.note_synced(&syncing);
+        assert!(log.unsynced.lock().iter().any(|(start, _)| *start == newest()), "nobody syncs it any more");
+    }
+
+    /// The operating system tells of it once; whoever synced next was told that all was well.
+    #[test]
+    fn after_a_failed_sync_nothing_is_called_synced() {
+        let fixture = Fixture::new();
+        let log = fixture.log(0);
+        fixture.write(&log, 10, 0);
+        log.sync().expect("sync");
+        let (unsyncable, _other_end) = io::pipe().expect("a pipe");
+        log.unsynced.lock().insert(0, (7, File::from(std::os::fd::OwnedFd::from(unsyncable)).into()));
+        let first = log.sync().expect_err("no file").to_string();
+        log.unsynced.lock().remove(0);
+        let error = log.sync().expect_err("nobody knows what is on disk").to_string();
+        assert!(error.contains("an earlier sync failed") && error.contains(&first[first.len() - 10..]), "{error}");
+        let mut rows = Rows::default();
+        rows.put(&fixture.meta, b"key", b"refused");
+        let mut writer = log.writer();
+        let written = writer.append(&mut rows, &fixture.meta, || Ok(0)).expect("append");
+        writer.take_back(&written).expect_err("nor is that it is void");
+    }
+
+    /// A segment could not be begun, for want of space; what was small enough went on in the one before. A crash that left
+    /// the file that had been given up hid it.
+    #[test]
+    fn what_a_crash_leaves_of_a_segment_that_was_given_up_hides_nothing() {
+        let fixture = Fixture::new();
+        let log = fixture.log(0);
+        let first = fixture.write(&log, 10, 0);
+        let given_up = segment_path(&fixture.path(), log.end());
+        fs::create_dir(&given_up).expect("create");
+        let mut rows = Rows::default();
+        rows.put(&fixture.meta, b"key", &vec![7; 1 << 20]);
+        log.writer().append(&mut rows, &fixture.meta, || Ok(0)).map(drop).expect_err("something is in the way");
+        fs::remove_dir(&given_up).expect("remove");
+        let last = fixture.write(&log, 10, 0);
+        drop(OpenOptions::new().append(true).create(true).open(&given_up).expect("as a crash may leave it"));
+        assert_eq!(fixture.read(0), (vec![first, last], log.end()));
+    }
+
+    /// It was forgotten, and left there when the store was closed.
+    #[test]
+    fn a_segment_that_cannot_be_written_over_is_not_forgotten() {
+        let fixture = Fixture::new();
+        let log = fixture.log(0);
+        while fixture.files() < 2 {
+            fixture.write(&log, 9_000, 0);
+        }
+        let (persisted, mut rows) = (log.end(), Rows::default());
+        rows.put(&fixture.meta, b"key", &[7; 60_000]);
+        let in_the_way = segment_path(&fixture.path(), persisted);
+        fs::create_dir(&in_the_way).expect("create");
+        log.writer().append(&mut rows, &fixture.meta, || Ok(persisted)).map(drop).expect_err("it cannot be renamed");
+        fs::remove_dir(&in_the_way).expect("remove");
+        let last = fixture.write(&log, 60_000, persisted);
+        assert_eq!(fixture.read(persisted), (vec![last], log.end()));
+        assert_eq!(fixture.files(), 2);
+        log.drop_before(log.end(), true).expect("drop");
+        assert_eq!(fixture.files(), 0);
     }
 
     /// A segment that cannot be begun is tried again with the next write.

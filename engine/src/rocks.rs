@@ -175,8 +175,8 @@ impl Rocks {
     }
 
     /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
-    pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&mut Rows::default()).is_ok()
+    pub(crate) fn try_writing(&self) -> Result<()> {
+        self.write(&mut Rows::default())
     }
 
     /// Where in the log the newest row is.
@@ -202,8 +202,22 @@ impl Rocks {
     }
 
     fn flush_tables(&self) -> Result<()> {
+        self.apply_void_end()?;
         let families = [VERSIONS, FEED, EXPIRY, META].map(|name| self.family(name));
         self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failure)
+    }
+
+    /// Where the log ends in void records, has RocksDB know that there is nothing more to come. Otherwise, when the log is
+    /// gone, what is void would seem to be missing.
+    fn apply_void_end(&self) -> Result<()> {
+        let _nobody_writes = self.log.writer();
+        let end = self.log.end();
+        if applied(&self.db, &ReadOptions::default())? < end {
+            let mut batch = WriteBatch::default();
+            batch.put_cf(self.family(META), encoding::APPLIED_KEY, end.to_le_bytes());
+            self.db.write_opt(batch, &self.unlogged).map_err(failure)?;
+        }
+        Ok(())
     }
 
     /// Up to where in the log everything is in files.
@@ -751,6 +765,35 @@ mod tests {
         drop(rocks);
         std::fs::remove_file(path.join("CURRENT")).expect("remove");
         assert!(Rocks::open(&path, &options, false, |_| Ok(())).is_err());
+    }
+
+    /// A store whose log ended in a void record was refused at the opening after the next, as one that has lost what had
+    /// been acknowledged: the log was gone, and what RocksDB had did not reach as far.
+    #[test]
+    fn what_is_void_at_the_end_of_the_log_is_not_missed_when_the_log_is_gone() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("rocksdb");
+        let options = Options::default();
+        let written_and_void = |rocks: &Rocks| {
+            let mut rows = Rows::default();
+            rocks.put_meta(&mut rows, b"a", b"x");
+            rocks.write(&mut rows).expect("write");
+            let mut log = rocks.log.writer();
+            let written = log.append(&mut Rows::default(), &rocks.meta, || Ok(0)).expect("append");
+            log.take_back(&written).expect("take back");
+        };
+        let rocks = Rocks::open(&path, &options, true, |_| Ok(())).expect("create");
+        written_and_void(&rocks);
+        let mark = rocks.log_end();
+        drop(rocks);
+        for _ in 0..2 {
+            let ends = |end: &End| end.check(mark, "DURABLE");
+            drop(Rocks::open(&path, &options, false, ends).expect("open"));
+        }
+        let rocks = Rocks::open(&path, &options, false, |_| Ok(())).expect("open");
+        written_and_void(&rocks);
+        rocks.finish().expect("finish");
+        assert!(segment::segments(&path.with_file_name(LOG_DIR)).expect("list").is_empty(), "closed without a log");
     }
 
     /// What retention leaves of a batch still says where the batch ends.

@@ -57,22 +57,12 @@ pub(crate) fn tell(mut all: Vec<Told>) {
     }
 }
 
-/// Has all answered by the first of them who can.
-fn have_told(mut all: Vec<Told>) {
-    if let Some(index) = all.iter().position(|(waiter, _)| waiter.wait == Wait::Blocking) {
-        let (waiter, result) = all.swap_remove(index);
-        waiter.call(Turn::Done(result, all));
-    } else {
-        tell(all);
-    }
-}
-
-/// As [`have_told`], but for `own`, whose answer becomes `answer`.
+/// As [`tell`], but for `own`, whose answer becomes `answer`.
 pub(crate) fn deliver(mut told: Vec<Told>, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
     if let Some(index) = own.and_then(|own| told.iter().position(|(waiter, _)| Arc::ptr_eq(waiter, own))) {
         *answer = Some(told.swap_remove(index).1);
     }
-    have_told(told);
+    tell(told);
 }
 
 impl Waiter {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::again;
 use crate::disk::{Disk, Image, Names, Policy, write_image};
+use crate::log;
 use crate::model::{Demand, Told, Wrong, check};
 use crate::power::{Recorded, Watch, Work, keep_state, seed_of_run, threads};
 use crate::random::Random;
@@ -63,7 +64,7 @@ fn kind(path: &Path) -> &'static str {
             "CURRENT" => "CURRENT",
             _ => "other",
         },
-        _ if name.ends_with(".log") => "log",
+        _ if path.parent().is_some_and(|directory| directory.ends_with("store/log")) => "log",
         _ if name.ends_with(".sst") => "sst",
         _ if name.starts_with("MANIFEST") => "MANIFEST",
         _ => "other",
@@ -215,40 +216,27 @@ fn damage_to_any_file_is_detected_or_harmless_and_nothing_hangs() {
     assert!(wrong.is_empty(), "{} damages were served as good data", wrong.len());
 }
 
-/// One bit makes RocksDB read the same place of a log or of a `MANIFEST` for ever: record type 1 becomes 5, that of a
-/// recycled log.
+/// One bit makes RocksDB read the same place of a `MANIFEST` for ever: record type 1 becomes 5, that of a recycled log.
 #[test]
 fn a_record_of_another_type_does_not_make_opening_go_round_for_ever() {
     let victims = victims();
     let victim = victims.iter().find(|victim| victim.name == "killed").expect("there");
+    let mut image = victim.image.clone();
+    let (path, contents) = image.iter_mut().find(|(path, _)| kind(path) == "MANIFEST").expect("there is one");
+    let (name, bytes) = (path.display().to_string(), contents.as_mut().expect("it is a file"));
+    // The second record: the first one decides whether the log counts as recycled.
+    let second = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+    assert_eq!(bytes[second + 6], 1, "a whole record");
+    bytes[second + 6] = 5;
+    let dir = memory_dir();
+    write_image(&image, dir.path());
     let watch = Watch::new(1, Duration::from_secs(5));
-    let refused = watch.run(|thread| {
-        let mut refused = Vec::new();
-        for wanted in ["log", "MANIFEST"] {
-            let mut image = victim.image.clone();
-            let largest = image.iter_mut().filter(|(path, _)| kind(path) == wanted);
-            let largest = largest.max_by_key(|(_, contents)| contents.as_ref().map_or(0, Vec::len));
-            let (path, Some(bytes)) = largest.expect("there is one") else { panic!("it is a file") };
-            // The second record: the first one decides whether the log counts as recycled.
-            let second = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
-            assert_eq!(bytes[second + 6], 1, "a whole record");
-            bytes[second + 6] = 5;
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            let dir = memory_dir();
-            write_image(&image, dir.path());
-            let found = watch.time(
-                thread,
-                || name.clone(),
-                || check(&dir.path().join("store"), SEED, &victim.told, Demand::Everything, false),
-            );
-            refused.push((name, second, found));
-        }
-        refused
+    let found = watch.run(|thread| {
+        let store = dir.path().join("store");
+        watch.time(thread, || name.clone(), || check(&store, SEED, &victim.told, Demand::Everything, false))
     });
-    for (name, offset, found) in &refused[0] {
-        let Err(Wrong::Unopenable(said)) = found else { panic!("{name}: {found:?}") };
-        assert!(said.contains(name.as_str()) && said.contains(&format!("offset {offset}")), "{said}");
-    }
+    let [Err(Wrong::Unopenable(said))] = &found[..] else { panic!("{name}: {found:?}") };
+    assert!(said.contains(&name) && said.contains(&format!("offset {second}")), "{said}");
 }
 
 /// Each single file, of whatever kind, as it was some time before: the others know better, or it does not matter.
@@ -281,18 +269,18 @@ fn an_older_copy_of_any_one_file_is_detected_or_harmless() {
             }
         }
         println!("{tried} files put back as they had been");
-        assert!(tried > 6, "{tried}");
+        assert!(tried > 4, "{tried}");
     });
 }
 
-/// A whole database that is consistent in itself, but older than what was acknowledged from the store.
+/// A whole database with its log that is consistent in itself, but older than what was acknowledged from the store.
 #[test]
 fn an_older_database_put_back_is_refused() {
     for victim in victims() {
         let mut image = victim.image.clone();
-        let database = Path::new("store/rocksdb");
-        image.retain(|path, _| path == database || !path.starts_with(database));
-        let older = victim.before.iter().filter(|(path, _)| path.starts_with(database));
+        let data = |path: &Path| ["store/rocksdb", "store/log"].iter().any(|dir| path.starts_with(dir));
+        image.retain(|path, _| !data(path));
+        let older = victim.before.iter().filter(|(path, _)| data(path));
         image.extend(older.map(|(path, contents)| (path.clone(), contents.clone())));
         let dir = memory_dir();
         write_image(&image, dir.path());
@@ -301,4 +289,46 @@ fn an_older_database_put_back_is_refused() {
             other => panic!("{}: {other:?}", victim.name),
         }
     }
+}
+
+/// Whatever is damaged of the log that recovery needs and that was noted to be on disk, be it a single bit. A closed store has no
+/// log; the last part after a power cut, of which the mark does not know yet, is not this test's.
+#[test]
+fn damage_to_any_byte_of_the_log_below_the_mark_is_refused() {
+    const BITS: u64 = 240;
+    let began = Instant::now();
+    let victims = victims();
+    let (mut random, mut heads, mut bodies) = (Random::new(0x6c6f67), 0, 0);
+    for victim in victims.iter().filter(|victim| victim.name != "closed") {
+        let dir = memory_dir();
+        write_image(&victim.image, dir.path());
+        let needed = log::needed(&victim.image, "store", log::applied(&dir.path().join("store")).unwrap_or(0));
+        assert!(needed.len() > 20, "{}: {} pieces of the log are needed", victim.name, needed.len());
+        for _ in 0..BITS / 2 {
+            let (path, range) = &needed[random.below(needed.len() as u64) as usize];
+            // Heads, of segments and of records, as often as bodies.
+            let is_head = random.below(2) == 0;
+            let head = if range.start == 0 { range.len() } else { 8 };
+            let at = range.start + random.below(if is_head { head } else { range.len() } as u64) as usize;
+            if is_head {
+                heads += 1
+            } else {
+                bodies += 1
+            }
+            let mut image = victim.image.clone();
+            let bytes = image.get_mut(path).and_then(Option::as_mut).expect("a file");
+            bytes[at] ^= 1 << random.below(8);
+            let dir = memory_dir();
+            write_image(&image, dir.path());
+            let store = dir.path().join("store");
+            match check(&store, SEED, &victim.told, Demand::Everything, false) {
+                Err(Wrong::Unopenable(said)) => {
+                    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                    assert!(said.contains(&name) && said.contains("at offset"), "{said}");
+                }
+                other => panic!("{}, {} at {at}: {other:?}", victim.name, path.display()),
+            }
+        }
+    }
+    summary::row("a bit of the log below the mark", heads + bodies, format!("{heads} in heads"), 0, began);
 }

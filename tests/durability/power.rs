@@ -16,6 +16,7 @@ use crate::again;
 use crate::disk::{Disk, Image, Names, POLICIES, Policy, read_image, write_image};
 use crate::model::{Demand, Told, Wrong, check};
 use crate::random::Random;
+use crate::reached::{Reached, is_segment};
 use crate::recorder::{Event, Orders, memory_dir, record};
 use crate::summary;
 
@@ -391,6 +392,8 @@ fn check_copies(root: &Path, seed: u64, told: &Told, thorough: bool) -> Result<(
 fn nothing_acknowledged_is_lost_to_a_power_cut() {
     let began = Instant::now();
     let recorded = Recorded::fresh(Work::SYNC, &Orders::default());
+    let reached = Reached::of(&recorded.events);
+    assert!(reached.begun > 8 && reached.written_over > 8 && reached.removed > 8 && reached.tables > 16, "{reached:?}");
     cut_power(&recorded, budget(450), Demand::Everything).expect_none("Sync", began);
 }
 
@@ -420,16 +423,35 @@ fn a_power_cut_during_recovery_loses_nothing_either() {
     let first = before_recovery();
     let mut sum = Tally::default();
     let bases = budget(200).div_ceil(100).clamp(4, 60);
+    let (mut from_the_middle, mut removed, mut moments, mut events) = (0, 0, 0, 0);
     for base in 0..bases {
         let recorded = recovery(&first, base, &Orders::default());
+        let reached = Reached::of(&recorded.events);
+        from_the_middle += u64::from(replays_from_the_middle_of_a_segment(&recorded.base));
+        removed += reached.removed_first;
+        moments += reached.recovery;
+        events += recorded.events.len();
         sum.add(cut_power(&recorded, budget(200) / bases, Demand::Everything));
     }
+    let reached = format!("of {bases} replays {from_the_middle} from the middle, {removed} segments removed");
+    assert!(from_the_middle > 0 && removed > bases, "{reached}");
+    assert!(moments * 20 > events, "{reached}, {moments} of {events} moments are in a recovery");
     sum.expect_none(&format!("during recovery from {bases} earlier power cuts"), began);
 }
 
 /// A life that ends in power cuts.
 fn before_recovery() -> Recorded {
     Recorded::fresh(Work { seed: 3, batches: 200, lives: 1, ..Work::SYNC }, &Orders::default())
+}
+
+/// Whether RocksDB has some of a segment in files, and not what comes after it.
+fn replays_from_the_middle_of_a_segment(image: &Image) -> bool {
+    let dir = memory_dir();
+    write_image(image, dir.path());
+    let Some(applied) = crate::log::applied(&dir.path().join("store")) else { return false };
+    let starts = image.keys().filter(|path| is_segment(path)).map(|path| crate::log::start(path));
+    let begun = starts.filter(|start| *start <= applied).max();
+    begun.is_some_and(|start| start < applied)
 }
 
 /// The life that comes after a power cut, and begins with the recovery.
@@ -453,6 +475,8 @@ fn recovery(first: &Recorded, base: u64, orders: &Orders) -> Recorded {
 fn a_buffered_store_loses_only_its_newest_commits() {
     let began = Instant::now();
     let recorded = Recorded::fresh(Work { seed: 4, durability: "buffered", ..Work::SYNC }, &Orders::default());
+    let reached = Reached::of(&recorded.events);
+    assert!(reached.ahead > 0 && reached.written_over > 0, "{reached:?}");
     let tally = cut_power(&recorded, budget(150), Demand::Prefix);
     tally.expect_none("Buffered, prefix only", began);
     assert!(tally.shorter > 0, "no power cut took anything from a store that does not wait for its syncs");

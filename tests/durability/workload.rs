@@ -3,6 +3,9 @@
 
 use crate::random::Random;
 
+/// Added to a seed: bodies are so large that a short life writes many segments of the log, and memory tables to files.
+pub(crate) const LARGE: u64 = 1 << 40;
+
 /// The name of the collection that batches are written to.
 pub(crate) const DOCS: &str = "docs";
 
@@ -30,6 +33,7 @@ pub(crate) fn parse_count(body: &[u8]) -> Option<(u64, u64)> {
 pub(crate) fn batch(seed: u64, writer: u64, number: u64) -> Vec<Write> {
     let mut random = Random::new(seed ^ (writer << 56) ^ number.wrapping_mul(0x9e37_79b9));
     let mut writes = vec![(counter(writer), Some(count(writer, number)))];
+    let scale = if seed & LARGE == 0 { 1 } else { 12 };
     for _ in 0..random.below(5) {
         let id = format!("document {}", random.below(60));
         let len = match random.below(40) {
@@ -39,7 +43,7 @@ pub(crate) fn batch(seed: u64, writer: u64, number: u64) -> Vec<Write> {
         };
         let body = (random.below(6) > 0).then(|| {
             let start = random.next();
-            (0..len).map(|at| (start.wrapping_mul(at | 1) >> 17) as u8).collect()
+            (0..scale * len).map(|at| (start.wrapping_mul(at | 1) >> 17) as u8).collect()
         });
         writes.push((id, body));
     }

@@ -67,8 +67,8 @@ impl Rocks {
         self.disk.write(rows.changes.clone())
     }
 
-    pub(crate) fn takes_writes(&self) -> bool {
-        self.write(&mut Rows::default()).is_ok()
+    pub(crate) fn try_writing(&self) -> Result<()> {
+        self.write(&mut Rows::default())
     }
 
     pub(crate) fn log_end(&self) -> u64 {

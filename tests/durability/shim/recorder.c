@@ -6,10 +6,11 @@
  * SHIM_ROOT   absolute path of the directory that is watched
  * SHIM_LOG    the record; without it nothing is recorded
  * SHIM_LIE    kinds of files, separated by commas, whose syncs return at once and are not recorded: log, sst, manifest,
- *             current, durable, dir
+ *             current, durable, dir, logdir (the directory of the log), void (of a log, after a record was made void);
+ *             and logremove: segments of the log are not removed, and nothing is said of it
  * SHIM_FAULT  CALL:FIRST:COUNT:ERRNO makes calls FIRST to FIRST + COUNT - 1 of a kind fail (write, sync, open, name, any,
- *             or logsync, the syncs of logs alone) with that error number; removing the file "SHIM_ROOT/heal" ends it, and what it counted is written to
- *             SHIM_COUNT when the process ends
+ *             or of logs or sorted files alone: logsync, logwrite, tablewrite) with that error number; removing the file
+ *             "SHIM_ROOT/heal" ends it, and what it counted is written to SHIM_COUNT when the process ends
  *
  * The record is a row of entries: type (u8), fd (u32), two numbers (u64), length (u32), bytes; in the machine's order.
  */
@@ -42,7 +43,9 @@ static int fault_errno;
 static uint64_t syncs;
 /* What each descriptor below the root is: 0 none, 1 file, 2 directory, 3 file whose syncs are lies, 4 such directory. */
 static unsigned char kinds[FDS];
-static unsigned char is_log[FDS];
+static unsigned char is_log[FDS], is_table[FDS];
+/* The last write to a log was the head of a record alone. */
+static unsigned char made_void[FDS];
 
 __attribute__((constructor)) static void begin(void) {
   root = getenv("SHIM_ROOT");
@@ -111,7 +114,7 @@ static int resolve(int dir, const char *path, char *out) {
 
 /* Whether this call is one of those that are to fail. Called in order. */
 static int fails(const char *kind) {
-  int any = strcmp(fault_kind, "any") == 0 && strcmp(kind, "logsync") != 0;
+  int some = strncmp(kind, "log", 3) == 0 || strncmp(kind, "table", 5) == 0, any = strcmp(fault_kind, "any") == 0 && !some;
   if (fault_kind[0] == 0 || (!any && strcmp(fault_kind, kind) != 0)) return 0;
   counted++;
   if (counted < fault_first || counted - fault_first >= fault_count) return 0;
@@ -128,8 +131,9 @@ static int lied(const char *kind) {
 
 static unsigned char kind_of(const char *path) {
   struct stat found;
-  if (stat(path, &found) == 0 && S_ISDIR(found.st_mode)) return lied("dir") ? 4 : 2;
   const char *name = strrchr(path, '/') + 1;
+  if (stat(path, &found) == 0 && S_ISDIR(found.st_mode))
+    return lied("dir") || (lied("logdir") && strcmp(name, "log") == 0) ? 4 : 2;
   const char *dot = strrchr(name, '.');
   const char *kind = "";
   if (dot != NULL && strcmp(dot, ".log") == 0) kind = "log";
@@ -153,6 +157,8 @@ static int do_open(int dir, const char *path, int flags, mode_t mode) {
     kinds[fd] = kind_of(full);
     const char *dot = strrchr(full, '.');
     is_log[fd] = dot != NULL && strcmp(dot, ".log") == 0;
+    is_table[fd] = dot != NULL && strcmp(dot, ".sst") == 0;
+    made_void[fd] = 0;
     say('O', fd, flags & O_CREAT ? 1 : 0, flags & O_TRUNC ? 1 : 0, full, strlen(full));
   }
   int error = errno;
@@ -189,11 +195,13 @@ int close(int fd) {
 static ssize_t do_write(int fd, const void *bytes, size_t len, off_t offset) {
   pthread_mutex_lock(&order);
   ssize_t wrote = -1;
-  if (!fails("write")) wrote = offset < 0 ? syscall(SYS_write, fd, bytes, len) : syscall(SYS_pwrite64, fd, bytes, len, offset);
+  if (!fails("write") && !(is_log[fd] && fails("logwrite")) && !(is_table[fd] && fails("tablewrite")))
+    wrote = offset < 0 ? syscall(SYS_write, fd, bytes, len) : syscall(SYS_pwrite64, fd, bytes, len, offset);
   int error = errno;
   if (wrote > 0) {
     off_t start = offset < 0 ? lseek(fd, 0, SEEK_CUR) - wrote : offset;
     say('W', fd, start, 0, bytes, wrote);
+    made_void[fd] = is_log[fd] && wrote == 8;
   }
   pthread_mutex_unlock(&order);
   errno = error;
@@ -269,7 +277,7 @@ static int do_sync(int fd, long call) {
   if (!watched(fd)) return syscall(call, fd);
   pthread_mutex_lock(&order);
   uint64_t number = ++syncs;
-  int lie = kinds[fd] > 2, fail = fails("sync") || (is_log[fd] && fails("logsync")), error = errno;
+  int lie = kinds[fd] > 2 || (made_void[fd] && lied("void")), fail = fails("sync") || (is_log[fd] && fails("logsync")), error = errno;
   if (!lie && !fail) say('S', fd, number, 0, NULL, 0);
   if (fail) say('F', fd, number, 0, NULL, 0);
   pthread_mutex_unlock(&order);
@@ -325,7 +333,11 @@ int renameat(int a, const char *from, int b, const char *to) { return do_names('
 int renameat2(int a, const char *from, int b, const char *to, unsigned flags) { return do_names('R', a, from, b, to, flags); }
 int link(const char *from, const char *to) { return do_names('L', AT_FDCWD, from, AT_FDCWD, to, 0); }
 int linkat(int a, const char *from, int b, const char *to, int flags) { return do_names('L', a, from, b, to, flags); }
-int unlink(const char *path) { return do_names('U', AT_FDCWD, path, 0, NULL, 0); }
+int unlink(const char *path) {
+  const char *log = strstr(path, "/log/");
+  if (log != NULL && lied("logremove")) return 0;
+  return do_names('U', AT_FDCWD, path, 0, NULL, 0);
+}
 int unlinkat(int dir, const char *path, int flags) { return do_names('U', dir, path, 0, NULL, flags); }
 int remove(const char *path) { return unlink(path); }
 int rmdir(const char *path) { return do_names('U', AT_FDCWD, path, 0, NULL, AT_REMOVEDIR); }
