@@ -14,7 +14,7 @@ use rocksdb::DB;
 use crate::settings::Settings;
 
 const BYTES: usize = 1024;
-/// Nearly as much as a write buffer takes before it becomes a file: the longest log there usually is.
+/// Nearly as much as a write buffer takes before it becomes a file: the longest log that there usually is to replay.
 const UNFLUSHED: u64 = 50_000;
 /// The first argument of the process that is killed.
 pub(crate) const CHILD: &str = "write-and-wait-to-be-killed";

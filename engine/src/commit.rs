@@ -39,8 +39,9 @@
 //!   its versions, or by the versions of those, is refused.
 //! * *After a failed sync* the kernel may have dropped the dirty pages and called them clean, so syncing again proves
 //!   nothing. The outcome of all that was in the log and not visible is unknown, and no later write may build on it: the
-//!   store takes no more writes until it is reopened. A disk that is full when a group is *written* is different: RocksDB
-//!   has none of the group and refuses all writes by itself until space returns, and nothing is built on it.
+//!   store takes no more writes until it is reopened. A disk that is full when a group is *written* is different: neither
+//!   the log nor RocksDB has any of the group (`log`: what one of them has and the other refuses is made void), and
+//!   nothing is built on it.
 //!
 //! # Rejected
 //!

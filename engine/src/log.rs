@@ -239,10 +239,7 @@ impl LogWriter<'_> {
         let head = Head { salt: Uuid::new_v4().as_u64_pair().1, start };
         let capacity = log.segment_bytes.max(HEAD_BYTES + needed);
         let path = segment_path(&log.directory, start);
-        let is_over = self.writer.segments.get(1).is_some_and(|next| next.head.start <= persisted);
-        let fits = self.writer.segments.front().is_some_and(|first| first.capacity >= capacity);
-        let old = if is_over && fits { self.writer.segments.pop_front() } else { None };
-        let segment = match old {
+        let segment = match self.take_needless(persisted, capacity)? {
             Some(old) => {
                 let old_path = segment_path(&log.directory, old.head.start);
                 if let Err(error) = fs::rename(&old_path, &path) {
@@ -280,6 +277,24 @@ impl LogWriter<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the oldest segment that is needed no more and has this much room. Those before it, which are too small, are
+    /// removed: nobody would write over them, nor over what comes after them.
+    fn take_needless(&mut self, persisted: u64, capacity: u64) -> Result<Option<Segment>> {
+        while self.writer.segments.get(1).is_some_and(|next| next.head.start <= persisted) {
+            let Some(first) = self.writer.segments.pop_front() else { break };
+            if first.capacity >= capacity {
+                return Ok(Some(first));
+            }
+            let (start, path) = (first.head.start, segment_path(&self.log.directory, first.head.start));
+            if let Err(error) = fs::remove_file(&path) {
+                self.writer.segments.push_front(first);
+                return Err(describe(&path, error));
+            }
+            self.log.unsynced.lock().retain(|(unsynced, _)| *unsynced != start);
+        }
+        Ok(None)
     }
 
     /// Sees to it that the directory is there. One that is there may be of somebody who did not live to sync it.
@@ -436,6 +451,25 @@ mod tests {
         drop(writer);
         let last = fixture.write(&log, 10, 0);
         assert_eq!(fixture.read(0), (vec![first, last], log.end()));
+    }
+
+    /// What was too small for a larger batch was written over no more, nor was anything after it: the log grew with each.
+    #[test]
+    fn segments_that_are_too_small_for_what_comes_do_not_pile_up() {
+        let fixture = Fixture::new();
+        let log = fixture.log(0);
+        for bytes in [9_000, 100_000, 9_000, 200_000, 9_000] {
+            let mut last = Vec::new();
+            for _ in 0..40 {
+                let persisted = log.end();
+                last = vec![fixture.write(&log, bytes, persisted)];
+            }
+            assert!(fixture.files() <= 3, "{} files at {bytes} bytes", fixture.files());
+            let from = log.end() - segment::record_bytes(last[0].len()) as u64;
+            assert_eq!(fixture.read(from), (last, log.end()));
+        }
+        log.sync().expect("sync");
+        assert!(log.unsynced.lock().len() <= 1);
     }
 
     /// It was taken out of what is to be synced with the segment that its file had been before: what was written to it was

@@ -141,11 +141,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The sorted file, manifest or log that one of RocksDB's messages names.
+/// The sorted file or manifest that one of RocksDB's messages names.
 pub(crate) fn file_named_in(message: &str) -> Option<String> {
     let names = message.split(|c: char| c == '/' || c.is_whitespace() || c == ':' || c == ',');
     let mut files = names.filter(|name| {
-        let number = name.strip_suffix(".sst").or(name.strip_suffix(".log")).or(name.strip_prefix("MANIFEST-"));
+        let number = name.strip_suffix(".sst").or(name.strip_prefix("MANIFEST-"));
         number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     });
     files.next().map(str::to_owned)

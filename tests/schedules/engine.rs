@@ -1,6 +1,6 @@
 //! The engine's own files, compiled over other primitives: the locks, atomics and threads of a scheduler that decides
-//! at each of them who goes on, and a log in memory in place of RocksDB. Owns which files are taken as they are and
-//! which are replaced; the engine knows nothing of it.
+//! at each of them who goes on, and a disk in memory in place of RocksDB and the log. Owns which files are taken as they
+//! are and which are replaced; the engine knows nothing of it.
 //!
 //! Replaced are `sync.rs`, so that nothing runs but what the scheduler chose; `rocks.rs`, whose writes and syncs are steps
 //! that others can come between and that can fail; and `directory.rs` and `durable.rs`, which are about files. Left out

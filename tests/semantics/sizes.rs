@@ -1,6 +1,8 @@
 //! Counting what is in a collection, and estimating it.
 
-use etagdb::{Collection, CollectionSize, Error, Options, Precondition, ScanRange, Store};
+use std::path::Path;
+
+use etagdb::{Collection, CollectionSize, Durability, Error, Options, Precondition, ScanRange, Store};
 
 use crate::Fixture;
 
@@ -74,4 +76,40 @@ fn an_estimate_is_near_wherever_the_rows_are() {
     // Both.
     let more = load(&store, "more", 12_000, 2, 200);
     check(&[collections[0].clone(), more]);
+}
+
+/// As `Options::write_buffer_bytes` says it, for batches that are small beside it.
+#[test]
+fn the_log_takes_at_most_two_and_a_half_write_buffers_and_nothing_after_a_close() {
+    const WRITE_BUFFER_BYTES: u64 = 4 << 20;
+    let options = Options::default().write_buffer_bytes(WRITE_BUFFER_BYTES as usize).durability(Durability::Buffered);
+    let Fixture { store, dir } = Fixture::with(options);
+    let log = dir.path().join("store/log");
+    let docs = store.collection("docs").expect("collection");
+    let mut most = 0;
+    for body in [10, 100, 1_000, 3_000] {
+        let body = vec![b'x'; body];
+        let batches = 10 * WRITE_BUFFER_BYTES / (100 * (body.len() as u64 + 100));
+        for n in 0..batches {
+            let mut batch = store.batch();
+            for id in 0..100 {
+                batch.put(&docs, format!("{id}"), &body, Precondition::Any);
+            }
+            batch.commit().expect("commit");
+            if n % 8 == 0 {
+                most = most.max(bytes_in(&log));
+            }
+        }
+    }
+    // The last batch before a flush makes a buffer larger than that, and the last one in a segment may leave room.
+    let bound = WRITE_BUFFER_BYTES * 5 / 2 + (2 << 20);
+    assert!(WRITE_BUFFER_BYTES < most && most <= bound, "{most} bytes of log");
+    drop((docs, store));
+    assert_eq!(bytes_in(&log), 0, "it was closed");
+}
+
+/// What the files in a directory take up; those that go meanwhile take up nothing.
+fn bytes_in(path: &Path) -> u64 {
+    let files = std::fs::read_dir(path).expect("list").map(|entry| entry.expect("entry"));
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
