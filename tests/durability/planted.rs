@@ -190,7 +190,9 @@ fn is_red(bug: &'static str, lives: impl Iterator<Item = Recorded>, cuts: u64, d
         let tally = cut_power(&life, cuts, demand);
         tried += tally.cuts;
         let first = tally.wrong.first().map(|red| format!("{:?}", red.wrong));
-        tally.wrong.iter().for_each(|red| red.forget());
+        for red in &tally.wrong {
+            red.forget();
+        }
         if let Some(wrong) = said.or(first) {
             let wrong: String = wrong.chars().take(70).collect();
             return summary::row(format!("planted: {bug}"), format!("{tried} power cuts"), wrong, "found", began);
