@@ -13,6 +13,8 @@
 //! filled NAME COUNT                a collection with so many documents, synced: from now on whole, or dropped
 //! checkpoint LIFE NUMBER SEQ
 //! restored LIFE NUMBER SEQ         that checkpoint, into a directory of its own
+//! refused WRITER NUMBER            that batch, for want of space: it is not there
+//! again WRITER NUMBER              it is tried again
 //! failed WHAT: ERROR               a call failed
 //! ```
 //!
@@ -184,6 +186,7 @@ fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
         };
         let mut result = commit();
         while let (true, Err(Error::DiskFull(_))) = (settings.patient, &result) {
+            say(&format!("refused {writer} {number}"));
             say(&format!("failed health: {}", store.health()));
             if let Err(error) = docs.get(&counter).and_then(|_| docs.get("document 1")) {
                 say(&format!("failed read {writer}: {error}"));
@@ -192,6 +195,7 @@ fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
             std::thread::park_timeout(Duration::from_millis(100));
             if store.health() == StoreHealth::Healthy {
                 say("failed health: healthy again");
+                say(&format!("again {writer} {number}"));
                 result = commit();
             }
         }
@@ -205,11 +209,11 @@ fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
         guard = first.etag.into();
         if writer == 0 && number.is_multiple_of(COLLECTION_EVERY) {
             let generation = number / COLLECTION_EVERY;
-            store.collection(&format!("extra {generation}"))?;
+            patiently(settings, || store.collection(&format!("extra {generation}")))?;
             say(&format!("made extra {generation}"));
             if generation > 2 {
                 say(&format!("dropping extra {}", generation - 2));
-                store.drop_collection(&format!("extra {}", generation - 2))?;
+                patiently(settings, || store.drop_collection(&format!("extra {}", generation - 2)))?;
                 say(&format!("dropped extra {}", generation - 2));
             }
         }
@@ -223,6 +227,16 @@ fn write(store: &Store, settings: &Settings, writer: u64) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Does something again while the disk is full, if that is asked for.
+fn patiently<T>(settings: &Settings, mut call: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match call() {
+            Err(Error::DiskFull(_)) if settings.patient => std::thread::park_timeout(Duration::from_millis(100)),
+            done => return done,
+        }
+    }
 }
 
 /// Fills a collection with so much that files are compacted which hold nothing else, and drops it.

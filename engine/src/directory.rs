@@ -51,6 +51,8 @@ impl Directory {
         let format = read_format(path)?;
         if let Some(found) = &format {
             check_format(path, found)?;
+            // Whoever made it may have died, or failed, before it had these on disk.
+            sync_names(path).map_err(|error| describe(path, error))?;
         }
         Ok(Directory { path: path.to_owned(), lock: Some(lock), is_new: format.is_none() })
     }
@@ -189,9 +191,11 @@ impl Drop for Construction {
 /// Makes the names in a directory durable, and its own name.
 fn sync_names(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match File::open(parent.unwrap_or(Path::new("."))) {
+        // Who may not list a directory cannot sync it either, nor has made anything in it.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        parent => parent?.sync_all(),
     }
 }
 

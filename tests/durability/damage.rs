@@ -310,11 +310,7 @@ fn damage_to_any_byte_of_the_log_below_the_mark_is_refused() {
             let is_head = random.below(2) == 0;
             let head = if range.start == 0 { range.len() } else { 8 };
             let at = range.start + random.below(if is_head { head } else { range.len() } as u64) as usize;
-            if is_head {
-                heads += 1
-            } else {
-                bodies += 1
-            }
+            *if is_head { &mut heads } else { &mut bodies } += 1;
             let mut image = victim.image.clone();
             let bytes = image.get_mut(path).and_then(Option::as_mut).expect("a file");
             bytes[at] ^= 1 << random.below(8);

@@ -13,6 +13,7 @@ mod held;
 mod histories;
 mod log;
 mod model;
+mod planted;
 mod power;
 mod random;
 mod reached;

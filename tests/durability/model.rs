@@ -24,6 +24,8 @@ pub(crate) struct Told {
     dropped: BTreeSet<String>,
     /// How many documents are in a collection that nobody changes any more, as long as it is there.
     filled: BTreeMap<String, u64>,
+    /// By writer: the number of the batch of which he was told that it was not written.
+    refused: BTreeMap<u64, u64>,
     /// Everything up to this commit was synced.
     synced: u64,
     /// Up to this commit somebody was shown what was written.
@@ -71,6 +73,8 @@ impl Told {
             ["filled", "extra", generation, count] => {
                 self.filled.insert(format!("extra {generation}"), number(count));
             }
+            ["refused", writer, batch] => drop(self.refused.insert(number(writer), number(batch))),
+            ["again", writer, _] => drop(self.refused.remove(&number(writer))),
             ["saw", seq] => self.seen = self.seen.max(number(seq)),
             ["synced", seq] => self.synced = self.synced.max(number(seq)),
             ["checkpoint", life, checkpoint, seq] => {
@@ -203,6 +207,11 @@ pub(crate) fn check_open(store: &Store, seed: u64, told: &Told, demand: Demand, 
         }
     }
     for (writer, &found) in &last {
+        if let Some(refused) = told.refused.get(writer).filter(|&&refused| found >= refused) {
+            return Err(Wrong::Untrue(format!(
+                "batch {refused} of writer {writer}, which was refused for want of space"
+            )));
+        }
         let acknowledged = told.batches.get(writer).copied().unwrap_or(0);
         if found > acknowledged.saturating_add(told.unheard).saturating_add(1) {
             return Err(Wrong::Untrue(format!("batch {found} of writer {writer}, who was at {acknowledged}")));

@@ -108,6 +108,12 @@ impl Recorded {
         }
     }
 
+    /// Cuts are to come only so many events after certain ones.
+    pub(crate) fn only_after(&mut self, events: usize, which: impl Fn(&Event) -> bool) {
+        let after = |at: &usize| self.events[at.saturating_sub(events)..*at].iter().any(&which);
+        self.moments = (0..=self.events.len()).filter(after).collect();
+    }
+
     /// The moment of the cut with this seed, which names are kept, and what decides the rest.
     fn cut(&self, seed: u64) -> (usize, Names, Random) {
         let mut random = Random::new(seed);
@@ -457,18 +463,33 @@ fn replays_from_the_middle_of_a_segment(image: &Image) -> bool {
 /// The life that comes after a power cut, and begins with the recovery.
 fn recovery(first: &Recorded, base: u64, orders: &Orders) -> Recorded {
     let mut random = Random::new(33 ^ (base << 8));
+    let moment = random.below(first.events.len() as u64) as usize;
+    let work = Work { seed: 3, batches: 3, lives: 1, ..Work::SYNC };
+    let recorded = recover(first, moment, POLICIES[base as usize % 4], &mut random, work, orders);
+    Recorded { name: format!("recovery-{base}"), ..recorded }
+}
+
+/// The same after a power cut at some moment, with what is to be done then.
+pub(crate) fn recover(
+    first: &Recorded,
+    moment: usize,
+    policy: Policy,
+    random: &mut Random,
+    work: Work,
+    orders: &Orders,
+) -> Recorded {
     let mut disk = Disk::new(first.root.path(), Names::Ordered, &first.base);
     let mut told = Told::default();
-    for event in &first.events[..random.below(first.events.len() as u64) as usize] {
+    for event in first.events.iter().take(moment) {
         disk.apply(event);
         if let Event::Said(said) = event {
             said.lines().for_each(|line| told.hear(line));
         }
     }
-    let image = disk.cut(POLICIES[base as usize % 4], &mut random);
-    let work = Work { seed: 3, batches: 3, lives: 1, ..Work::SYNC };
-    let recorded = Recorded::new(work, orders, image, told.after_a_death());
-    Recorded { name: format!("recovery-{base}"), ..recorded }
+    let image = disk.cut(policy, random);
+    // Of a store that does not wait for its syncs it is not known what is left.
+    let told = if work.durability == "buffered" { Told::unknown() } else { told.after_a_death() };
+    Recorded::new(work, orders, image, told)
 }
 
 #[test]

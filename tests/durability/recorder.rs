@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use crate::planted;
+
 /// One entry of a record, in the order in which things happened.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
@@ -67,6 +69,8 @@ pub(crate) struct Orders {
     pub(crate) fault: Option<(&'static str, u64, u64, i32)>,
     /// The bug that the child is to have.
     pub(crate) bug: Option<&'static str>,
+    /// The bug that its engine is to have: see `planted`.
+    pub(crate) planted: Option<&'static str>,
 }
 
 /// The shim, compiled once a run.
@@ -110,7 +114,8 @@ pub(crate) fn run_with(root: &Path, orders: &Orders, arguments: &[&str]) -> (Out
 
 /// Runs the child on files below `root`, and returns the record of what it did.
 pub(crate) fn record(root: &Path, orders: &Orders, arguments: &[&str]) -> Vec<Event> {
-    record_program(POWER_CHILD, root, orders, arguments)
+    let program = if orders.planted.is_some() { planted::child() } else { POWER_CHILD };
+    record_program(program, root, orders, arguments)
 }
 
 /// The same with another program.
@@ -133,6 +138,9 @@ pub(crate) fn command(program: &Path, root: &Path, orders: &Orders) -> Command {
     }
     if let Some(bug) = orders.bug {
         command.env("POWER_CHILD_BUG", bug);
+    }
+    if let Some(planted) = orders.planted {
+        command.env("ETAGDB_PLANTED", planted);
     }
     if let Some((kind, first, count, errno)) = orders.fault {
         command.env("SHIM_FAULT", format!("{kind}:{first}:{count}:{errno}"));
