@@ -282,8 +282,10 @@ impl LogWriter<'_> {
     /// Takes the oldest segment that is needed no more and has this much room. Those before it, which are too small, are
     /// removed: nobody would write over them, nor over what comes after them.
     fn take_needless(&mut self, persisted: u64, capacity: u64) -> Result<Option<Segment>> {
-        while self.writer.segments.get(1).is_some_and(|next| next.head.start <= persisted) {
-            let Some(first) = self.writer.segments.pop_front() else { break };
+        loop {
+            let is_over = self.writer.segments.get(1).is_some_and(|next| next.head.start <= persisted);
+            let first = if is_over { self.writer.segments.pop_front() } else { None };
+            let Some(first) = first else { return Ok(None) };
             if first.capacity >= capacity {
                 return Ok(Some(first));
             }
@@ -294,7 +296,6 @@ impl LogWriter<'_> {
             }
             self.log.unsynced.lock().retain(|(unsynced, _)| *unsynced != start);
         }
-        Ok(None)
     }
 
     /// Sees to it that the directory is there. One that is there may be of somebody who did not live to sync it.

@@ -252,7 +252,7 @@ impl Core {
             upkeep.dropped = 0;
         }
         if compacted && at_rest {
-            // The log is kept as long as any family has rows in memory only, and it may well be the largest part.
+            // The log is kept for what is in memory only, and may well be the largest part.
             self.rocks.flush()?;
         }
         if compacted {
