@@ -419,13 +419,15 @@ impl Core {
                     break;
                 }
             }
-            let overlap = syncs && self.landings.pays_to_overlap(self.queue.under_way());
+            let under_way = self.queue.under_way();
+            // Whoever waits without a sync is awake, and takes over at once.
+            let overlap = if syncs { self.landings.pays_to_overlap(under_way) } else { own.is_some() && under_way > 1 };
             if overlap && own.is_none() && lander.is_none() {
                 // There is a thread for that, too; this one writes the next group meanwhile.
                 self.landings.summons.call();
             } else if let Some(lander) = lander.or_else(|| self.landings.try_lander()) {
                 if overlap {
-                    // Others write the next group while this one is synced.
+                    // Others write the next group while this one is synced and published.
                     drop(lead);
                     self.land(lander, own, &mut answer);
                     break;
