@@ -114,7 +114,7 @@ powercut: build ## the long run: 24,000 power cuts, 8,000 damages, each single c
 	ETAGDB_POWER_CUTS=24000 ETAGDB_DAMAGES=8000 ETAGDB_FAULT_STEP=1 ETAGDB_REAL_CUTS=100 ETAGDB_HISTORIES=3500 \
   ETAGDB_BIN=$(abspath $(target))/release/etagdb \
 	  scripts/summary.sh $(CARGO) test --release --locked --workspace --test durability --test semantics -- --nocapture --test-threads=2 \
-	  again power damage faults seeded real_disk kill checkpoints linearizab
+	  again power damage faults seeded planted real_disk kill checkpoints linearizab
 
 again: ## try the cases once more that the durability tests failed at (ETAGDB_CASE="fault write:37:1:28" tries that one)
 	$(CARGO) test --release --locked --workspace --test durability cases_that_once_failed -- --nocapture

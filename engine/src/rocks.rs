@@ -7,7 +7,8 @@ mod tables;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions};
@@ -39,6 +40,8 @@ pub(crate) struct Rocks {
     /// Where the files are of a database that is open for reading only and had a log to replay. Goes after it.
     replayed: Option<TempDir>,
     compacting: AtomicBool,
+    /// RocksDB has refused the last write.
+    has_refused: AtomicBool,
     /// How rows of each family are written.
     meta: RowTypes,
     versions: RowTypes,
@@ -142,13 +145,14 @@ impl Rocks {
         let (meta, versions, feed, expiry) = (types(META), types(VERSIONS), types(FEED), types(EXPIRY));
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        let compacting = AtomicBool::new(false);
-        Rocks { db, log, replayed: None, compacting, meta, versions, feed, expiry, unlogged }
+        unlogged.set_no_slowdown(true);
+        let (compacting, has_refused) = (AtomicBool::new(false), AtomicBool::new(false));
+        Rocks { db, log, replayed: None, compacting, has_refused, meta, versions, feed, expiry, unlogged }
     }
 
     /// Writes what is in the log from a position on to memory.
     fn replay(&self, log: &Path, from: u64) -> Result<()> {
-        let write = |payload: &[u8]| self.db.write_opt(WriteBatch::from_data(payload), &self.unlogged).map_err(failure);
+        let write = |payload: &[u8]| self.apply(|| WriteBatch::from_data(payload)).map_err(failure);
         segment::read(log, from, write).map(drop)
     }
 
@@ -168,14 +172,40 @@ impl Rocks {
     /// unless it was for another reason than a full disk.
     pub(crate) fn write(&self, rows: &mut Rows) -> Result<()> {
         let mut log = self.log.writer();
+        // Asked without the log, which would grow with each write that is tried on a full disk. Decided under its lock.
+        if self.has_refused.load(Ordering::Relaxed) {
+            self.apply(WriteBatch::default).map_err(failure)?;
+            self.has_refused.store(false, Ordering::Relaxed);
+        }
         let written = log.append(rows, &self.meta, || self.persisted())?;
-        self.db.write_opt(rows.to_batch(), &self.unlogged).map_err(|error| {
+        self.apply(|| rows.to_batch()).map_err(|error| {
+            self.has_refused.store(true, Ordering::Relaxed);
             match log.take_back(&written) {
                 Ok(()) => failure(error),
                 // A disk that is full says so here as well, but of this write it is not known what becomes of it.
                 Err(other) => Error::io(format!("{error}; and it could not be taken back: {other}")),
             }
         })
+    }
+
+    /// Writes to memory. Where RocksDB is behind with its files, this waits, not RocksDB: a writer that waits there keeps its
+    /// place at the head of RocksDB's queue, and a recovery from a full disk, for which it waits, would wait behind it.
+    fn apply(&self, batch: impl Fn() -> WriteBatch) -> Result<(), rocksdb::Error> {
+        loop {
+            match self.db.write_opt(batch(), &self.unlogged) {
+                Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete && is_stall(&error) => {
+                    let figure = |name| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
+                    let rate = match figure(c"rocksdb.is-write-stopped") {
+                        0 => figure(c"rocksdb.actual-delayed-write-rate").max(1 << 20),
+                        _ => u64::MAX,
+                    };
+                    // Each try counts as written where writing is only slowed, so it is to be the last.
+                    let micros = 1_000 + 2_000_000 * batch().size_in_bytes() as u64 / rate;
+                    std::thread::sleep(Duration::from_micros(micros));
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Tries whether writes work, by writing nothing: after a failure RocksDB refuses that too.
@@ -217,9 +247,12 @@ impl Rocks {
         let _nobody_writes = self.log.writer();
         let end = self.log.end();
         if applied(&self.db, &ReadOptions::default())? < end {
-            let mut batch = WriteBatch::default();
-            batch.put_cf(self.family(META), encoding::APPLIED_KEY, end.to_le_bytes());
-            self.db.write_opt(batch, &self.unlogged).map_err(failure)?;
+            let row = || {
+                let mut batch = WriteBatch::default();
+                batch.put_cf(self.family(META), encoding::APPLIED_KEY, end.to_le_bytes());
+                batch
+            };
+            self.apply(row).map_err(failure)?;
         }
         Ok(())
     }
@@ -282,6 +315,11 @@ impl Rocks {
 fn applied(db: &DB, options: &ReadOptions) -> Result<u64> {
     let row = db.get_pinned_cf_opt(family(db, META), encoding::APPLIED_KEY, options).map_err(failure)?;
     row.map_or(Ok(0), |value| encoding::position(&value))
+}
+
+/// Whether writing is to wait, and not because of a failure, which has its own text.
+fn is_stall(error: &rocksdb::Error) -> bool {
+    error.to_string().contains("Write stall")
 }
 
 /// A database in a new directory in `temporary` that can be written to, and has the sorted files of another one, of which

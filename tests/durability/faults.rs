@@ -81,7 +81,7 @@ fn fail_in(work: Work, kind: &'static str, first: u64, count: u64, errno: i32) -
 
 /// One life, whose calls fail as a case says: kind, number of the first, how many, and the error's number.
 pub(crate) fn again(case: &str) -> Result<(), String> {
-    const KINDS: [&str; 5] = ["write", "sync", "open", "name", "logsync"];
+    const KINDS: [&str; 6] = ["write", "sync", "open", "name", "logsync", "tablewrite"];
     let mut words = case.split(':');
     let mut word = || words.next().unwrap_or_else(|| panic!("{case:?} is no fault"));
     let kind = word();
@@ -254,7 +254,9 @@ fn a_full_disk_is_told_and_passes_without_reopening() {
     for (kind, first) in [("logwrite", 90), ("tablewrite", 1)] {
         let recorded = full_disk(kind, first, &Orders::default());
         let reached = Reached::of(&recorded.events);
-        assert_eq!(reached.void > 0, kind == "tablewrite", "what RocksDB refused is void: {reached:?}");
+        // What RocksDB refused is void. That it goes on refusing is learned without the log, which would fill what is left.
+        let void = if kind == "tablewrite" { 1..5 } else { 0..1 };
+        assert!(void.contains(&reached.void), "{kind}: {reached:?}");
         let tally = cut_power(&recorded, 40, Demand::Everything);
         assert!(tally.wrong.is_empty(), "{kind}: {:?}", tally.wrong[0]);
     }
@@ -284,15 +286,25 @@ pub(crate) fn full_disk(kind: &'static str, first: u64, orders: &Orders) -> Reco
 /// of some closings that came right after a write had failed.
 #[test]
 fn a_store_closes_while_its_disk_was_just_full() {
+    none_hangs(&(100..=150).step_by(3).map(|first| ("write", first, 1)).collect::<Vec<_>>());
+}
+
+/// A writer that found RocksDB behind with its files waited at the head of RocksDB's queue, and when the disk was full the
+/// recovery waited behind it: for ever, also with space again. Also closing writes files.
+#[test]
+fn a_writer_that_waits_for_memory_does_not_keep_the_store_from_recovering() {
+    none_hangs(&(1..=16).flat_map(|first| COUNTS.map(|count| ("tablewrite", first, count))).collect::<Vec<_>>());
+}
+
+/// Lives in which so many calls of a kind, from some number on, find the disk full.
+fn none_hangs(faults: &[(&'static str, u64, u64)]) {
     let threads = threads();
     let watch = Watch::new(threads, Duration::from_secs(60));
-    let faults: Vec<u64> = (100..=150).collect();
     watch.run(|thread| {
-        for &first in faults.iter().skip(thread).step_by(threads) {
-            let fault = || fail("write", first, 1, ENOSPC);
-            watch
-                .time(thread, || format!("write {first}"), fault)
-                .unwrap_or_else(|what| panic!("write {first}: {what}"));
+        for &(kind, first, count) in faults.iter().skip(thread).step_by(threads) {
+            let place = || format!("fault {kind}:{first}:{count}:{ENOSPC}");
+            let found = watch.time(thread, place, || fail(kind, first, count, ENOSPC));
+            found.unwrap_or_else(|what| panic!("{}: {what}", place()));
         }
     });
 }
