@@ -429,8 +429,13 @@ fn a_power_cut_during_recovery_loses_nothing_either() {
     let first = before_recovery();
     let mut sum = Tally::default();
     let bases = budget(200).div_ceil(100).clamp(4, 60);
-    let (mut from_the_middle, mut removed, mut moments, mut events) = (0, 0, 0, 0);
-    for base in 0..bases {
+    let (mut tried, mut from_the_middle, mut removed, mut moments, mut events) = (0, 0, 0, 0, 0);
+    for base in 0..bases + 60 {
+        // On a busy machine RocksDB comes late to write its first files: some more lives then, for one that has some.
+        if base >= bases && from_the_middle > 0 {
+            break;
+        }
+        tried += 1;
         let recorded = recovery(&first, base, &Orders::default());
         let reached = Reached::of(&recorded.events);
         from_the_middle += u64::from(replays_from_the_middle_of_a_segment(&recorded.base));
@@ -439,10 +444,10 @@ fn a_power_cut_during_recovery_loses_nothing_either() {
         events += recorded.events.len();
         sum.add(cut_power(&recorded, budget(200) / bases, Demand::Everything));
     }
-    let reached = format!("of {bases} replays {from_the_middle} from the middle, {removed} segments removed");
-    assert!(from_the_middle > 0 && removed > bases, "{reached}");
+    let reached = format!("of {tried} replays {from_the_middle} from the middle, {removed} segments removed");
+    assert!(from_the_middle > 0 && removed > tried, "{reached}");
     assert!(moments * 20 > events, "{reached}, {moments} of {events} moments are in a recovery");
-    sum.expect_none(&format!("during recovery from {bases} earlier power cuts"), began);
+    sum.expect_none(&format!("during recovery from {tried} earlier power cuts"), began);
 }
 
 /// A life that ends in power cuts.
