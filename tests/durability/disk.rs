@@ -57,6 +57,16 @@ impl Change {
             Change::Truncate(len) => contents.resize(*len, 0),
         }
     }
+
+    /// Whether nothing can be told any more of some bytes of an earlier change, or of the length that it made.
+    fn replaces(&self, earlier: &Change) -> bool {
+        match (self, earlier) {
+            (Change::Write { at, bytes }, Change::Write { at: earlier, bytes: others }) => {
+                *at < earlier + others.len() && *earlier < at + bytes.len()
+            }
+            (Change::Truncate(_), _) | (_, Change::Truncate(_)) => true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -224,9 +234,11 @@ impl Disk {
                 let (begun, _, node, path) = self.syncs.remove(number).expect("begun");
                 if let Some(Node::File(file)) = node {
                     let state = &mut self.files[file];
-                    let mut kept = Vec::new();
+                    let mut kept: Vec<(u64, Change, bool)> = Vec::new();
                     for pending in state.pending.drain(..) {
                         if pending.0 < begun && pending.2 {
+                            // What was to be there before, and may be lost, does not come back in its place.
+                            kept.retain(|earlier| !pending.1.replaces(&earlier.1));
                             pending.1.apply(&mut state.durable);
                         } else {
                             kept.push(pending);
