@@ -61,7 +61,15 @@ fn a_stale_read_is_refused() {
     let commits = history.commits.clone();
     // What was current long before is seen by somebody who comes last.
     let list = commits.iter().rev().filter(|commit| commit.id.contains("list"));
-    let old = list.filter_map(|commit| Some((commit.id.clone(), before(&commits, &commit.etag)?))).next();
+    // A version of which its author had no answer may have been made at any time, also last.
+    let answered = |etag: &String| {
+        history
+            .ops
+            .iter()
+            .any(|op| matches!(&op.answer, Answer::Wrote { etags, .. } if etags.contains(&Some(etag.clone()))))
+    };
+    let mut old = list.filter_map(|commit| Some((commit.id.clone(), before(&commits, &commit.etag)?)));
+    let old = old.find(|(_, version)| answered(&version.etag));
     let (id, version) = old.expect("a list with two versions");
     let moment = history.ops.last().expect("the last look").answered;
     let answer = Answer::Saw { seen: vec![Seen { id, version: Some(version) }], all_of: None };
