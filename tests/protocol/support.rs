@@ -98,6 +98,20 @@ impl Host {
         self.store = None;
         if let Some(running) = self.running.take() {
             self.runtime.block_on(running).expect("the server did not panic");
+            self.wait_for_the_store();
+        }
+    }
+
+    /// Waits until the store is closed: a thread that has just answered may be the last that has it. Not for ever, for the
+    /// test may have it, too.
+    fn wait_for_the_store(&self) {
+        let Some(data) = &self.data else { return };
+        let Ok(lock) = std::fs::File::open(data.path().join("store/LOCK")) else { return };
+        for _ in 0..500 {
+            if lock.try_lock().is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 
