@@ -383,10 +383,14 @@ mod tests {
 
         /// Writes a row of so many bytes; returns the batch.
         fn write(&self, log: &Log, bytes: usize, persisted: u64) -> Vec<u8> {
+            self.try_write(log, bytes, persisted).expect("append")
+        }
+
+        fn try_write(&self, log: &Log, bytes: usize, persisted: u64) -> Result<Vec<u8>> {
             let mut rows = Rows::default();
             rows.put(&self.meta, b"key", &vec![7; bytes]);
-            log.writer().append(&mut rows, &self.meta, || Ok(persisted)).expect("append");
-            rows.payload().to_vec()
+            log.writer().append(&mut rows, &self.meta, || Ok(persisted))?;
+            Ok(rows.payload().to_vec())
         }
 
         fn read(&self, from: u64) -> (Vec<Vec<u8>>, u64) {
@@ -521,9 +525,7 @@ mod tests {
         let first = fixture.write(&log, 10, 0);
         let given_up = segment_path(&fixture.path(), log.end());
         fs::create_dir(&given_up).expect("create");
-        let mut rows = Rows::default();
-        rows.put(&fixture.meta, b"key", &vec![7; 1 << 20]);
-        log.writer().append(&mut rows, &fixture.meta, || Ok(0)).map(drop).expect_err("something is in the way");
+        fixture.try_write(&log, 1 << 20, 0).expect_err("something is in the way");
         fs::remove_dir(&given_up).expect("remove");
         let last = fixture.write(&log, 10, 0);
         drop(OpenOptions::new().append(true).create(true).open(&given_up).expect("as a crash may leave it"));
@@ -538,11 +540,10 @@ mod tests {
         while fixture.files() < 2 {
             fixture.write(&log, 9_000, 0);
         }
-        let (persisted, mut rows) = (log.end(), Rows::default());
-        rows.put(&fixture.meta, b"key", &[7; 60_000]);
+        let persisted = log.end();
         let in_the_way = segment_path(&fixture.path(), persisted);
         fs::create_dir(&in_the_way).expect("create");
-        log.writer().append(&mut rows, &fixture.meta, || Ok(persisted)).map(drop).expect_err("it cannot be renamed");
+        fixture.try_write(&log, 60_000, persisted).expect_err("it cannot be renamed");
         fs::remove_dir(&in_the_way).expect("remove");
         let last = fixture.write(&log, 60_000, persisted);
         assert_eq!(fixture.read(persisted), (vec![last], log.end()));
@@ -557,9 +558,7 @@ mod tests {
         let fixture = Fixture::new();
         fs::write(fixture.path(), "in the way").expect("write");
         let log = fixture.log(0);
-        let mut rows = Rows::default();
-        rows.put(&fixture.meta, b"key", b"value");
-        let error = log.writer().append(&mut rows, &fixture.meta, || Ok(0)).map(drop).expect_err("no directory");
+        let error = fixture.try_write(&log, 10, 0).expect_err("no directory");
         assert!(error.to_string().contains("log"), "{error}");
         fs::remove_file(fixture.path()).expect("remove");
         let written = fixture.write(&log, 10, 0);

@@ -82,9 +82,10 @@ impl Idempotency {
         let mut known: Vec<u64> = store.collections().iter().filter_map(|name| period_of(name)).collect();
         known.sort_unstable();
         let mut periods = Periods::default();
+        let writable = store.stats().writable;
         for number in known {
             if number + 1 < current {
-                if store.stats().writable {
+                if writable {
                     store.drop_collection(&name_of(number))?;
                 }
                 continue;
