@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::collection::{Collection, CollectionState};
 use crate::document::{Document, Written};
-use crate::encoding::{self, MAX_BODY_BYTES, MAX_ID_BYTES};
+use crate::encoding::{self, KeyBytes, MAX_BODY_BYTES, MAX_ID_BYTES};
 use crate::error::{Error, Result};
 use crate::handle::CommitHandle;
 use crate::store::Inner;
@@ -80,8 +80,8 @@ pub struct WriteBatch<'a> {
 /// One operation, with its document's place already encoded.
 pub(crate) struct Operation<'a> {
     pub(crate) collection: Arc<CollectionState>,
-    pub(crate) id: Vec<u8>,
-    pub(crate) prefix: Vec<u8>,
+    pub(crate) id: KeyBytes,
+    pub(crate) prefix: KeyBytes,
     pub(crate) action: Action<'a>,
 }
 
@@ -111,8 +111,9 @@ pub(crate) enum Action<'a> {
 }
 
 impl<'a> WriteBatch<'a> {
-    pub(crate) fn new(store: Arc<Inner>) -> WriteBatch<'a> {
-        WriteBatch { store, operations: Vec::new(), bytes: 0, invalid: None }
+    /// An empty batch, with room for so many operations.
+    pub(crate) fn new(store: Arc<Inner>, operations: usize) -> WriteBatch<'a> {
+        WriteBatch { store, operations: Vec::with_capacity(operations), bytes: 0, invalid: None }
     }
 
     /// Writes `body` as the new version of document `id` if `precondition` holds. `id`: 1 byte to
@@ -303,7 +304,7 @@ impl<'a> WriteBatch<'a> {
         if self.invalid.is_none() {
             let collection = Arc::clone(collection.state());
             let prefix = encoding::document_prefix(collection.number, id);
-            self.operations.push(Operation { collection, id: id.to_vec(), prefix, action });
+            self.operations.push(Operation { collection, id: KeyBytes::from_slice(id), prefix, action });
         }
         self
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::batch::{Action, Operation, validate_body_len, validate_id};
 use crate::collection::Collection;
-use crate::encoding;
+use crate::encoding::{self, KeyBytes};
 use crate::error::{Error, Result};
 use crate::{CommitSeq, Precondition, PutOptions};
 
@@ -119,7 +119,7 @@ impl Load<'_> {
         let prefix = encoding::document_prefix(collection.number, id);
         self.chunk.push(Operation {
             collection,
-            id: id.to_vec(),
+            id: KeyBytes::from_slice(id),
             prefix,
             action: Action::Put(body, PutOptions::default(), precondition),
         });

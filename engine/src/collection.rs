@@ -356,7 +356,7 @@ impl Collection {
     }
 
     fn batch<'a>(&self) -> WriteBatch<'a> {
-        WriteBatch::new(Arc::clone(&self.store))
+        WriteBatch::new(Arc::clone(&self.store), 1)
     }
 }
 

@@ -89,6 +89,8 @@ mod metadata;
 
 pub(crate) use metadata::*;
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
 
 /// The number of the on-disk format. It changes with every change to what is drawn above.
@@ -114,37 +116,42 @@ const ESCAPED_ZERO: u8 = 0xff;
 const TERMINATOR: [u8; 2] = [ESCAPE, 0x01];
 pub(crate) const SEQ_BYTES: usize = 8;
 
+/// An id or a document prefix. Short ones need no memory of their own, up to an id that is a UUID in text.
+pub(crate) type KeyBytes = SmallVec<[u8; SHORT_KEY_BYTES]>;
+
+const SHORT_KEY_BYTES: usize = 48;
+
 /// The part of a version key that all versions of one document share: collection, escaped id, terminator.
-pub(crate) fn document_prefix(collection: CollectionNumber, id: &[u8]) -> Vec<u8> {
-    let mut key = id_prefix(collection, id);
+pub(crate) fn document_prefix(collection: CollectionNumber, id: &[u8]) -> KeyBytes {
+    let number = collection.to_be_bytes();
+    let (id_end, end) = (number.len() + id.len(), number.len() + id.len() + TERMINATOR.len());
+    if end <= SHORT_KEY_BYTES && !id.contains(&ESCAPE) {
+        // Nearly every id, and every read and write comes by here.
+        let mut key = [0; SHORT_KEY_BYTES];
+        key[..number.len()].copy_from_slice(&number);
+        key[number.len()..id_end].copy_from_slice(id);
+        key[id_end..end].copy_from_slice(&TERMINATOR);
+        return KeyBytes::from_buf_and_len(key, end);
+    }
+    let mut key = KeyBytes::with_capacity(end);
+    key.extend_from_slice(&number);
+    for part in id.split_inclusive(|&byte| byte == ESCAPE) {
+        key.extend_from_slice(part);
+        if part.ends_with(&[ESCAPE]) {
+            key.push(ESCAPED_ZERO);
+        }
+    }
     key.extend_from_slice(&TERMINATOR);
     key
 }
 
-/// The part of a version key that all documents whose id begins with `id_start` share.
-pub(crate) fn id_prefix(collection: CollectionNumber, id_start: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(4 + id_start.len() + TERMINATOR.len() + SEQ_BYTES);
-    key.extend_from_slice(&collection.to_be_bytes());
-    if !id_start.contains(&ESCAPE) {
-        // Nearly every id, and every read and write comes by here.
-        key.extend_from_slice(id_start);
-        return key;
-    }
-    for &byte in id_start {
-        key.push(byte);
-        if byte == ESCAPE {
-            key.push(ESCAPED_ZERO);
-        }
-    }
-    key
-}
-
 /// The first key after every version of the document with this prefix.
-pub(crate) fn after_document(mut document_prefix: Vec<u8>) -> Vec<u8> {
-    if let Some(last) = document_prefix.last_mut() {
+pub(crate) fn after_document(document_prefix: &[u8]) -> Vec<u8> {
+    let mut after = document_prefix.to_vec();
+    if let Some(last) = after.last_mut() {
         *last = TERMINATOR[1] + 1;
     }
-    document_prefix
+    after
 }
 
 /// The first key of a collection, and so the first after the collection before it.
@@ -154,8 +161,8 @@ pub(crate) fn collection_start(collection: CollectionNumber) -> [u8; 4] {
 
 /// Appends the inverted sequence to a document prefix: the key of the version written at `seq`, and the place to seek
 /// to for the newest version at or below `seq`.
-pub(crate) fn push_seq(key: &mut Vec<u8>, seq: u64) {
-    key.extend_from_slice(&(!seq).to_be_bytes());
+pub(crate) fn push_seq(key: &mut impl Extend<u8>, seq: u64) {
+    key.extend((!seq).to_be_bytes());
 }
 
 /// Cuts a version key into document prefix and sequence.
@@ -415,7 +422,7 @@ mod tests {
 
         let mut key = document_prefix(0x0102_0304, b"a\0b");
         push_seq(&mut key, 0x29);
-        assert_eq!(key, b"\x01\x02\x03\x04a\x00\xffb\x00\x01\xff\xff\xff\xff\xff\xff\xff\xd6");
+        assert_eq!(key[..], *b"\x01\x02\x03\x04a\x00\xffb\x00\x01\xff\xff\xff\xff\xff\xff\xff\xd6");
 
         let mut value = Vec::new();
         let header =
@@ -500,7 +507,10 @@ mod tests {
 
     /// Ids made of the bytes that the escape treats specially, and of others.
     fn id() -> impl Strategy<Value = Vec<u8>> {
-        prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(2), Just(0xfe), Just(0xff), any::<u8>()], 0..8)
+        let byte = || prop_oneof![Just(0u8), Just(1), Just(2), Just(0xfe), Just(0xff), any::<u8>()];
+        // Longer ones have no place in a key of fixed room.
+        let around_the_room = prop::collection::vec(1u8.., SHORT_KEY_BYTES - 10..SHORT_KEY_BYTES + 4);
+        prop_oneof![4 => prop::collection::vec(byte(), 0..8), 1 => around_the_room, 1 => prop::collection::vec(byte(), 40..60)]
     }
 
     proptest! {
@@ -536,14 +546,14 @@ mod tests {
             let position = FeedPosition { seq, time_ms, end: seq + u64::from(rest) };
             let row = FeedRow { position, kind: FeedKind::Created, previous, collection: 5, id: &id };
             prop_assert_eq!(feed_row(&feed_key(seq), &feed).expect("whole"), row);
-            prop_assert!(after_document(prefix) > key);
+            prop_assert!(*after_document(&prefix) > *key);
         }
 
         #[test]
         fn a_prefix_of_the_id_is_a_prefix_of_the_key(id in id(), cut in 0usize..8, other in id()) {
             let start = &id[..cut.min(id.len())];
             prop_assert_eq!(
-                document_prefix(5, &other).starts_with(&id_prefix(5, start)),
+                document_prefix(5, &other).starts_with(document_prefix(5, start).strip_suffix(&TERMINATOR).expect("it ends")),
                 other.starts_with(start)
             );
         }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::batch::{Action, Operation};
 use crate::collection::CollectionState;
-use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, TtlRecord};
+use crate::encoding::{self, CollectionNumber, ExpiryRow, FeedKind, KeyBytes, TtlRecord};
 use crate::error::Result;
 use crate::judge::refuse_in_update;
 use crate::rocks::Rows;
@@ -251,8 +251,8 @@ fn default(
     Ok(())
 }
 
-fn expire<'a>(state: &Arc<CollectionState>, id: &[u8], prefix: Vec<u8>, seq: u64) -> Operation<'a> {
-    Operation { collection: Arc::clone(state), id: id.to_vec(), prefix, action: Action::Expire(seq) }
+fn expire<'a>(state: &Arc<CollectionState>, id: &[u8], prefix: KeyBytes, seq: u64) -> Operation<'a> {
+    Operation { collection: Arc::clone(state), id: KeyBytes::from_slice(id), prefix, action: Action::Expire(seq) }
 }
 
 /// Commits expiries, and returns how many there were.

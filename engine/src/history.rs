@@ -172,7 +172,7 @@ impl<'a> History<'a> {
     fn new(store: &'a Arc<Inner>, collection: &CollectionState, id: &[u8], at: CommitSeq) -> Result<History<'a>> {
         let cursor = validate_id(id).is_ok().then(|| {
             let prefix = encoding::document_prefix(collection.number, id);
-            store.rocks.versions(&version_key(&prefix, at.get()), encoding::after_document(prefix))
+            store.rocks.versions(&version_key(&prefix, at.get()), encoding::after_document(&prefix))
         });
         // When its view of the rows is made: what a dropped collection had is swept away.
         collection.check_live()?;
@@ -309,7 +309,7 @@ impl Inner {
         let seq = self.seq_of(etag)?;
         let prefix = encoding::document_prefix(collection.number, id);
         let key = version_key(&prefix, seq.get());
-        let mut cursor = self.rocks.versions(&key, encoding::after_document(prefix.clone()));
+        let mut cursor = self.rocks.versions(&key, encoding::after_document(&prefix));
         if let Some((found, value)) = cursor.row()?
             && found == key
         {
@@ -331,7 +331,7 @@ impl Inner {
         }
         cursor.seek_back(&version_key(&prefix, 0));
         let oldest = match cursor.row()?.map(|(key, _)| encoding::split_version_key(key)).transpose()? {
-            Some((of, oldest)) if of == prefix => CommitSeq::new(oldest),
+            Some((of, oldest)) if *of == *prefix => CommitSeq::new(oldest),
             _ => self.visible(),
         };
         Err(Error::NotRetained { asked: seq, oldest })
@@ -348,7 +348,7 @@ impl Inner {
         at: CommitSeq,
         time_ms: u64,
     ) -> Result<Option<Document>> {
-        let mut cursor = self.rocks.versions(&version_key(prefix, at.get()), encoding::after_document(prefix.to_vec()));
+        let mut cursor = self.rocks.versions(&version_key(prefix, at.get()), encoding::after_document(prefix));
         let mut found = None;
         let mut found_seq = 0;
         if let Some((key, value)) = cursor.row()? {

@@ -16,7 +16,7 @@ use crate::batch::{Abort, Action, Change, Operation, validate_body_len, validate
 use crate::cache::CachedVersion;
 use crate::collection::CollectionState;
 use crate::document::{Document, Written};
-use crate::encoding::{self, VersionHeader, VersionKind};
+use crate::encoding::{self, KeyBytes, VersionHeader, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::pending::Head;
 use crate::queue::{Basis, Place};
@@ -31,8 +31,8 @@ pub(crate) struct JudgedWrite {
     /// The operation whose result it is; `None` for the expiry that a write found to commit first.
     pub(crate) position: Option<usize>,
     pub(crate) collection: Arc<CollectionState>,
-    pub(crate) id: Vec<u8>,
-    pub(crate) prefix: Vec<u8>,
+    pub(crate) id: KeyBytes,
+    pub(crate) prefix: KeyBytes,
     pub(crate) kind: VersionKind,
     pub(crate) body: Bytes,
     /// The document's own time to live.
@@ -60,8 +60,8 @@ impl JudgedWrite {
         JudgedWrite {
             position,
             collection: Arc::clone(collection),
-            id: id.to_vec(),
-            prefix: prefix.to_vec(),
+            id: KeyBytes::from_slice(id),
+            prefix: KeyBytes::from_slice(prefix),
             kind: VersionKind::Tombstone,
             body: Bytes::new(),
             ttl_ms: None,
@@ -194,7 +194,7 @@ impl Core {
         let remember = has_document_twice(&operations);
         // Made under the stripes of all these documents, so nobody changes them after what it sees.
         let mut reader = None;
-        let mut seen: HashMap<Vec<u8>, Current> = HashMap::new();
+        let mut seen: HashMap<KeyBytes, Current> = HashMap::new();
         // One moment for all operations, and the clock is asked only if some document can expire.
         let now = LazyCell::new(|| self.now_ms());
         for (position, operation) in operations.into_iter().enumerate() {
@@ -335,7 +335,7 @@ impl Core {
         &self,
         target: &Arc<CollectionState>,
         changes: Vec<(Vec<u8>, bool)>,
-        seen: &mut HashMap<Vec<u8>, Current>,
+        seen: &mut HashMap<KeyBytes, Current>,
         basis: &mut Basis,
         writes: &mut Vec<JudgedWrite>,
         now: &impl Deref<Target = u64>,
@@ -347,7 +347,7 @@ impl Core {
             let prefix = encoding::document_prefix(target.number, &id);
             let head = self.pending.get(&prefix, basis.generation);
             basis.seq = basis.seq.max(head.as_ref().map_or(0, |head| head.seq));
-            entries.push((id, prefix, is_new, head));
+            entries.push((KeyBytes::from_vec(id), prefix, is_new, head));
         }
         // Made after the last look at what is pending: what is not, is in what this reader sees.
         let mut reader = None;

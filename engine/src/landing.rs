@@ -25,11 +25,11 @@ use std::time::Duration;
 use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, Recorder};
-use crate::queue::Submission;
+use crate::queue::{Submission, Submissions};
 use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Stopwatch};
-use crate::waiter::{Told, Turn, Wait, Waiter, deliver, tell};
+use crate::waiter::{Told, Turn, Wait, Waiter, tell};
 
 /// About what it takes until a writer that was answered has queued its next write, for each of those who are: they are
 /// woken one by one, and share the processors.
@@ -43,8 +43,8 @@ const ROUNDS: usize = 8;
 pub(crate) struct Landings {
     /// In commit order. Never locked for longer than it takes to add or take one.
     logged: Mutex<VecDeque<Logged>>,
-    /// Held by the lander.
-    lander: Mutex<()>,
+    /// Held by the lander: room for the groups of its rounds, empty in between.
+    lander: Mutex<VecDeque<Logged>>,
     /// How the store's own thread is called to land.
     pub(crate) summons: Summons,
     /// What a sync takes of late, in nanoseconds.
@@ -59,7 +59,7 @@ pub(crate) struct Landings {
 /// A group that is in the log.
 #[derive(Default)]
 pub(crate) struct Logged {
-    pub(crate) submissions: Vec<Submission>,
+    pub(crate) submissions: Submissions,
     /// The sequence of its last write; 0 without one.
     pub(crate) last: u64,
     pub(crate) time_ms: u64,
@@ -80,12 +80,12 @@ pub(crate) struct Unlogged {
 }
 
 /// Whoever has this lands.
-pub(crate) type Lander<'a> = MutexGuard<'a, ()>;
+pub(crate) type Lander<'a> = MutexGuard<'a, VecDeque<Logged>>;
 
 /// Groups that are landing. When the thread panics at it, their writers are told that the outcome is unknown.
 struct Round<'a> {
     core: &'a Core,
-    groups: VecDeque<Logged>,
+    groups: &'a mut VecDeque<Logged>,
 }
 
 impl Drop for Round<'_> {
@@ -93,19 +93,9 @@ impl Drop for Round<'_> {
         if !self.groups.is_empty() {
             let fail = self.core.health.after_failed_sync(Error::io("the thread that synced for this group panicked"));
             self.core.void_queue(&fail());
-            tell(self.groups.drain(..).flat_map(|group| group.refused(&fail)).collect());
+            let submissions = self.groups.drain(..).flat_map(|group| group.submissions);
+            tell(submissions.map(|submission| (submission.waiter, Err(fail()))).collect());
         }
-    }
-}
-
-impl Logged {
-    fn told(self) -> impl Iterator<Item = Told> {
-        self.submissions.into_iter().map(|submission| (submission.waiter, submission.result))
-    }
-
-    /// Also those who were left out: it may have been for a write of this very group, which nobody may hear of.
-    fn refused(self, fail: &impl Fn() -> Error) -> Vec<Told> {
-        self.submissions.into_iter().map(|submission| (submission.waiter, Err(fail()))).collect()
     }
 }
 
@@ -174,8 +164,8 @@ impl Landings {
 
 impl Core {
     /// Lands what is in the log; `own`'s answer, if it is among it, becomes `answer`.
-    pub(crate) fn land(&self, lander: Lander<'_>, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
-        if !self.land_rounds(&lander, own, answer) {
+    pub(crate) fn land(&self, mut lander: Lander<'_>, own: Option<&Arc<Waiter>>, answer: &mut Option<Result<()>>) {
+        if !self.land_rounds(&mut lander, own, answer) {
             drop(lander);
             // For what came after the last look.
             self.landings.call_next();
@@ -185,23 +175,23 @@ impl Core {
     /// As [`land`](Core::land), and stays the lander. Returns whether somebody has been called to be the next.
     pub(crate) fn land_rounds(
         &self,
-        _lander: &Lander<'_>,
+        lander: &mut Lander<'_>,
         own: Option<&Arc<Waiter>>,
         answer: &mut Option<Result<()>>,
     ) -> bool {
         let landings = &self.landings;
         for round in 1.. {
-            let groups = std::mem::take(&mut *landings.logged.lock());
-            if groups.is_empty() {
+            std::mem::swap(&mut **lander, &mut *landings.logged.lock());
+            if lander.is_empty() {
                 break;
             }
-            let mut landing = Round { core: self, groups };
-            let synced = self.sync_round(&landing.groups);
+            let mut landing = Round { core: self, groups: lander };
+            let synced = self.sync_round(landing.groups);
             // The store's own thread has nothing else to do.
             let goes_on = own.is_none() || (round < ROUNDS && landings.has_logged());
             // It wakes up while this one publishes.
             let has_called = !goes_on && landings.call_next();
-            deliver(self.publish_round(&mut landing, synced), own, answer);
+            tell(self.publish_round(&mut landing, synced, own, answer));
             if has_called || !goes_on {
                 return has_called;
             }
@@ -232,10 +222,16 @@ impl Core {
         Ok(())
     }
 
-    /// Publishes what is durable, or draws the consequence when it is not known to be. Returns what to tell.
-    fn publish_round(&self, round: &mut Round<'_>, synced: Result<()>) -> Vec<Told> {
+    /// Publishes what is durable, or draws the consequence when it is not known to be. Returns what to tell the others.
+    fn publish_round(
+        &self,
+        round: &mut Round<'_>,
+        synced: Result<()>,
+        own: Option<&Arc<Waiter>>,
+        answer: &mut Option<Result<()>>,
+    ) -> Vec<Told> {
         let mut told = Vec::new();
-        let mut bytes = 0;
+        let (mut submissions, mut bytes) = (0, 0);
         let fail = synced.err().map(|error| {
             let fail = self.health.after_failed_sync(error);
             self.void_queue(&fail());
@@ -247,12 +243,17 @@ impl Core {
             }
             bytes += group.bytes;
             let Some(group) = round.groups.pop_front() else { break };
-            match &fail {
-                None => told.extend(group.told()),
-                Some(fail) => told.extend(group.refused(fail)),
+            submissions += group.submissions.len();
+            for Submission { waiter, result, .. } in group.submissions {
+                // Also that of who was left out: it may have been for a write of this very group, which nobody may hear of.
+                let result = fail.as_ref().map_or(result, |fail| Err(fail()));
+                match own {
+                    Some(own) if Arc::ptr_eq(own, &waiter) => *answer = Some(result),
+                    _ => told.push((waiter, result)),
+                }
             }
         }
-        self.queue.have_arrived(told.len(), bytes);
+        self.queue.have_arrived(submissions, bytes);
         told
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crossbeam_utils::CachePadded;
 
 use crate::cache::CachedVersion;
-use crate::encoding::VersionHeader;
+use crate::encoding::{KeyBytes, VersionHeader};
 use crate::sync::{Mutex, RandomState};
 
 /// A power of two. Held for no longer than it takes to look something up.
@@ -36,7 +36,7 @@ impl From<Head> for CachedVersion {
     }
 }
 
-type Shard = HashMap<Vec<u8>, Head, RandomState>;
+type Shard = HashMap<KeyBytes, Head, RandomState>;
 
 /// The heads, by document prefix.
 pub(crate) struct Pending {
@@ -57,7 +57,7 @@ impl Pending {
 
     pub(crate) fn insert(&self, prefix: &[u8], head: Head) {
         let shard = self.shard(prefix);
-        let prefix = prefix.to_vec();
+        let prefix = KeyBytes::from_slice(prefix);
         // The one it replaces is dropped outside the lock.
         let replaced = shard.lock().insert(prefix, head);
         drop(replaced);

@@ -26,6 +26,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::collection::CollectionState;
 use crate::committer::Summons;
 use crate::error::{Error, Result};
@@ -54,9 +56,10 @@ const MANY: usize = 16;
 const LONE_GROUPS: u32 = 64;
 /// A write to the log that takes longer waits for RocksDB or the disk; whoever waits as a future is not to wait for that.
 const QUICK: Duration = Duration::from_millis(1);
-/// How often a writer looks for its answer, and lets others have the processor, before it sleeps, when nothing is synced:
-/// some hundred microseconds.
-const LOOKS: u32 = 500;
+/// How often the writers look for their answers, and let others have the processor, before they sleep, when nothing is
+/// synced: all of them together, for those who look are in the way of whoever works. It takes them some hundred
+/// microseconds.
+const LOOKS: usize = 1600;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -109,11 +112,14 @@ pub(crate) struct Place {
 /// What goes to disk in one write.
 #[derive(Default)]
 pub(crate) struct Group {
-    pub(crate) submissions: Vec<Submission>,
+    pub(crate) submissions: Submissions,
     /// What those have encoded that are.
     pub(crate) rows: Rows,
     pub(crate) bytes: usize,
 }
+
+/// Of a lone writer, just its own.
+pub(crate) type Submissions = SmallVec<[Submission; 1]>;
 
 /// A judged batch, the end of a collection, or somebody who waits for others, on its way.
 pub(crate) struct Submission {
@@ -155,6 +161,8 @@ pub(crate) struct Ticket {
     pub(crate) place: Place,
     waiter: Arc<Waiter>,
     leads: bool,
+    /// Submissions under way, this one included.
+    under_way: usize,
 }
 
 impl QueueState {
@@ -281,18 +289,19 @@ impl Core {
         group.submissions.push(submission);
         let first = !std::mem::replace(&mut state.led, true);
         let is_alone = state.lone_groups >= LONE_GROUPS && !self.options.syncs();
+        let under_way = state.under_way;
         drop(state);
         let leads = first && (wait == Wait::Blocking || is_alone);
         if first && !leads {
             queue.summons.call();
         }
-        Ok(Ticket { place, waiter, leads })
+        Ok(Ticket { place, waiter, leads, under_way })
     }
 
     /// Waits until what was queued is visible or has failed; leads the queue when it is called to.
     pub(crate) fn finish(&self, ticket: Ticket) -> Result<()> {
         // A write that is not synced is over before its writer would sleep.
-        let looks = if self.options.syncs() { 0 } else { LOOKS };
+        let looks = if self.options.syncs() { 0 } else { LOOKS / ticket.under_way };
         if ticket.leads
             && let Some(result) = self.lead(Some(&ticket.waiter))
         {
@@ -391,10 +400,12 @@ impl Core {
             }
             let visible = self.visible().get();
             // What these waited for has come.
-            let over = |submission: &mut Submission| matches!(submission.work, Work::After(seq) if seq <= visible);
-            let over: Vec<_> = submissions.extract_if(.., over).map(|submission| (submission.waiter, Ok(()))).collect();
-            if !over.is_empty() {
+            let is_over = |submission: &Submission| matches!(submission.work, Work::After(seq) if seq <= visible);
+            if submissions.iter().any(is_over) {
+                let (over, rest): (Submissions, _) = std::mem::take(submissions).into_iter().partition(is_over);
+                *submissions = rest;
                 self.queue.have_arrived(over.len(), 0);
+                let over = over.into_iter().map(|submission| (submission.waiter, Ok(()))).collect();
                 deliver(over, own, &mut answer);
             }
             // A group that nobody waits for could call nobody to land it.

@@ -47,14 +47,19 @@ impl Core {
         at: u64,
         with_body: bool,
     ) -> Result<Option<CachedVersion>> {
-        let cached = if with_body {
-            self.cache.get(prefix, at).filter(|version| version.body.is_some())
-        } else {
-            self.cache.head(prefix, at)
-        };
-        if cached.is_some() {
-            return Ok(cached);
+        match if with_body { self.cache.get(prefix, at) } else { self.cache.head(prefix, at) } {
+            Some(version) => Ok(Some(version)),
+            None => self.newest_stored(reader, prefix, at),
         }
+    }
+
+    /// As [`newest_by`](Core::newest_by), of a document that is not in the cache.
+    fn newest_stored<'a>(
+        &'a self,
+        reader: &mut Option<Reader<'a>>,
+        prefix: &[u8],
+        at: u64,
+    ) -> Result<Option<CachedVersion>> {
         reader.get_or_insert_with(|| self.rocks.reader()).newest(prefix, at, |seq, header, body| {
             let body = Bytes::copy_from_slice(body);
             self.cache.offer(prefix, at, seq, header, &body);
@@ -72,7 +77,10 @@ impl Core {
         let mut waited = false;
         loop {
             let at = self.visible();
-            let found = self.newest(&prefix, at.get(), true)?;
+            let found = match self.cache.get(&prefix, at.get()) {
+                Some(version) => Some(version),
+                None => self.newest_stored(&mut None, &prefix, at.get())?,
+            };
             // Asked afterwards: what a dropped collection had is swept away, and would seem never to have been there.
             collection.check_live()?;
             // Without a hold, the version that was current at `at` may have been superseded and dropped meanwhile.
@@ -120,7 +128,7 @@ impl Core {
         }
         let prefix = encoding::document_prefix(collection.number, id);
         // The cache has newest versions only. One that is old enough for `at` is the one that was the newest then.
-        let found = match self.cache.get(&prefix, at.get()).filter(|version| version.body.is_some()) {
+        let found = match self.cache.get(&prefix, at.get()) {
             Some(version) => Some(version),
             None => self.rocks.newest(&prefix, at.get(), |seq, header, body| {
                 let body = (header.kind == VersionKind::Document).then(|| Bytes::copy_from_slice(body));

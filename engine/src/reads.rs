@@ -30,7 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::collection::CollectionState;
-use crate::encoding::{self, CollectionNumber, FeedKind, VersionKind};
+use crate::encoding::{self, CollectionNumber, FeedKind, KeyBytes, VersionKind};
 use crate::error::{Conflict, Error, Result};
 use crate::judge::JudgedWrite;
 use crate::queue::{Place, Submission, Work};
@@ -201,7 +201,7 @@ struct Recent {
     /// Whether the commits before the group are in `newest`. They are read only if somebody asks.
     loaded: bool,
     /// By document, its newest write and what that made current.
-    newest: BTreeMap<Vec<u8>, (CommitSeq, Option<Etag>)>,
+    newest: BTreeMap<KeyBytes, (CommitSeq, Option<Etag>)>,
 }
 
 impl<'a> Validator<'a> {
@@ -239,7 +239,7 @@ impl<'a> Validator<'a> {
                     Some(known) if known.0 > seq => {}
                     Some(known) => *known = (seq, current),
                     None => {
-                        newest.insert(prefix.to_vec(), (seq, current));
+                        newest.insert(KeyBytes::from_slice(prefix), (seq, current));
                     }
                 }
                 Ok(())

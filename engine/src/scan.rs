@@ -127,12 +127,12 @@ impl ScanRange {
         let number = collection.number;
         let start = match &self.start {
             Bound::Unbounded => encoding::collection_start(number).to_vec(),
-            Bound::Included(id) => encoding::document_prefix(number, id),
-            Bound::Excluded(id) => encoding::after_document(encoding::document_prefix(number, id)),
+            Bound::Included(id) => encoding::document_prefix(number, id).into_vec(),
+            Bound::Excluded(id) => encoding::after_document(&encoding::document_prefix(number, id)),
         };
         let end = match &self.end {
             None => encoding::collection_start(number + 1).to_vec(),
-            Some(id) => encoding::document_prefix(number, id),
+            Some(id) => encoding::document_prefix(number, id).into_vec(),
         };
         (start, end)
     }
@@ -198,7 +198,7 @@ impl<'a> Scan<'a> {
                 if self.steps < STEPS_BEFORE_SEEK {
                     self.cursor.advance();
                 } else {
-                    let past = encoding::after_document(prefix.to_vec());
+                    let past = encoding::after_document(prefix);
                     self.cursor.seek(&past);
                     self.steps = 0;
                 }

@@ -279,7 +279,7 @@ impl Store {
 
     /// Begins an empty batch.
     pub fn batch<'a>(&self) -> WriteBatch<'a> {
-        WriteBatch::new(Arc::clone(&self.inner))
+        WriteBatch::new(Arc::clone(&self.inner), 0)
     }
 
     /// Takes a snapshot of the whole store as it is now. Costs no input or output.

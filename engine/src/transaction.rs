@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::batch::{Action, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, Operation, validate_body_len, validate_id};
 use crate::collection::{Collection, CollectionState};
 use crate::document::{Document, Written};
-use crate::encoding::{self, CollectionNumber, TtlRecord};
+use crate::encoding::{self, CollectionNumber, KeyBytes, TtlRecord};
 use crate::error::{Conflict, Error, Result};
 use crate::reads::{Expiring, PrefixRange, Reads};
 use crate::scan::{Scan, ScanRange};
@@ -82,7 +82,7 @@ pub struct Transaction {
     snapshot: Snapshot,
     reads: RefCell<ReadSet>,
     /// By document prefix.
-    writes: BTreeMap<Vec<u8>, PendingWrite>,
+    writes: BTreeMap<KeyBytes, PendingWrite>,
     /// Ids and bodies in `writes`.
     write_bytes: usize,
     /// How many writes were made, those that replaced an earlier one included.
@@ -92,7 +92,7 @@ pub struct Transaction {
 #[derive(Default)]
 struct ReadSet {
     /// By document prefix, the version that was read.
-    documents: BTreeMap<Vec<u8>, Option<Etag>>,
+    documents: BTreeMap<KeyBytes, Option<Etag>>,
     ranges: Vec<PrefixRange>,
     collections: BTreeMap<CollectionNumber, Arc<CollectionState>>,
     /// Of the documents that were there, the first to expire.
@@ -280,7 +280,7 @@ impl Transaction {
             return Ok(Committed { seq: snapshot.seq(), writes: Vec::new() });
         }
         let ReadSet { mut documents, mut ranges, collections, expiring, .. } = reads.into_inner();
-        let mut writes: Vec<(Vec<u8>, PendingWrite)> = writes.into_iter().collect();
+        let mut writes: Vec<(KeyBytes, PendingWrite)> = writes.into_iter().collect();
         writes.sort_unstable_by_key(|(_, write)| write.order);
         let mut operations = Vec::with_capacity(writes.len());
         let mut names = Vec::with_capacity(writes.len());
@@ -301,12 +301,12 @@ impl Transaction {
                 None => Action::Delete(precondition),
             };
             names.push((prefix.clone(), id.clone()));
-            operations.push(Operation { collection, id: id.into(), prefix, action });
+            operations.push(Operation { collection, id: KeyBytes::from_slice(&id), prefix, action });
         }
         if operations.is_empty() {
             return Ok(Committed { seq: snapshot.seq(), writes: Vec::new() });
         }
-        ranges.extend(documents.into_keys().map(|prefix| (prefix.clone(), encoding::after_document(prefix))));
+        ranges.extend(documents.into_keys().map(|prefix| (prefix.to_vec(), encoding::after_document(&prefix))));
         let reads = Reads::new(snapshot.seq(), snapshot.judgement(), ranges, collections);
         let mut reads = reads.with_expiring(expiring);
         let reads = if reads.is_empty() {
@@ -450,7 +450,7 @@ pub struct Committed {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CommittedWrite {
-    prefix: Vec<u8>,
+    prefix: KeyBytes,
     id: Bytes,
     written: Written,
 }
@@ -493,7 +493,7 @@ pub struct TransactionScan<'a> {
 
 /// A transaction's writes in a range, in the order of a scan.
 struct OwnWrites<'a> {
-    range: btree_map::Range<'a, Vec<u8>, PendingWrite>,
+    range: btree_map::Range<'a, KeyBytes, PendingWrite>,
     reverse: bool,
 }
 
@@ -512,8 +512,8 @@ impl TransactionScan<'_> {
         let last = last.map(|id| encoding::document_prefix(self.collection.number, id));
         let range = &mut self.txn.reads.borrow_mut().ranges[self.index];
         match (self.reverse, last) {
-            (false, Some(prefix)) => range.1 = encoding::after_document(prefix),
-            (true, Some(prefix)) => range.0 = prefix,
+            (false, Some(prefix)) => range.1 = encoding::after_document(&prefix),
+            (true, Some(prefix)) => range.0 = prefix.into_vec(),
             (false, None) => range.1 = std::mem::take(&mut self.bound),
             (true, None) => range.0 = std::mem::take(&mut self.bound),
         }

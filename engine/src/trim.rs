@@ -51,7 +51,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::collection::CollectionState;
-use crate::encoding::{self, CollectionNumber, FeedKind, FeedRow, Horizon, TrimPosition, VersionHeader, VersionKind};
+use crate::encoding::{
+    self, CollectionNumber, FeedKind, FeedRow, Horizon, KeyBytes, TrimPosition, VersionHeader, VersionKind,
+};
 use crate::error::Result;
 use crate::judge::refuse_in_update;
 use crate::retention::{self, Chain, Retention, Row};
@@ -112,7 +114,7 @@ pub(crate) struct Step {
 struct Plan {
     /// Keys of version rows, by sequence. In this order a version goes before the one that superseded it, so that a
     /// step cut short in the middle leaves no gap that the next one does not see.
-    deletions: BTreeMap<u64, Vec<u8>>,
+    deletions: BTreeMap<u64, KeyBytes>,
     horizons: HashMap<CollectionNumber, Horizon>,
     deferred: BTreeMap<u64, u64>,
     /// The newest row of the walk's collections.
@@ -123,7 +125,7 @@ struct Plan {
     /// The walk must go back to the tombstone that it let wait.
     go_back: bool,
     /// Documents to be looked at, with the newest row that names them.
-    documents: BTreeMap<Vec<u8>, u64>,
+    documents: BTreeMap<KeyBytes, u64>,
     /// The last row of the step.
     end: u64,
     step: Step,
@@ -131,7 +133,7 @@ struct Plan {
 
 struct Tombstone {
     seq: u64,
-    prefix: Vec<u8>,
+    prefix: KeyBytes,
     collection: CollectionNumber,
 }
 
@@ -479,7 +481,7 @@ impl Plan {
         self.drop_row(entry.collection, encoding::document_prefix(entry.collection, entry.id), seq, horizon);
     }
 
-    fn drop_row(&mut self, collection: CollectionNumber, prefix: Vec<u8>, seq: u64, horizon: Horizon) {
+    fn drop_row(&mut self, collection: CollectionNumber, prefix: KeyBytes, seq: u64, horizon: Horizon) {
         let mut key = prefix;
         encoding::push_seq(&mut key, seq);
         self.deletions.insert(seq, key);
@@ -517,7 +519,7 @@ fn read_documents(core: &Core, group: &Group, needs: &Needs, plan: &mut Plan) ->
         seek(&mut cursor, &prefix, due);
         while let Some((key, value)) = cursor.row()? {
             let (found, seq) = encoding::split_version_key(key)?;
-            if found != prefix {
+            if *found != *prefix {
                 break;
             }
             rows.push(Row { seq, kind: VersionHeader::decode(value)?.0.kind });

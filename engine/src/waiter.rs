@@ -95,7 +95,7 @@ impl Waiter {
 
     /// `looks`: how often to look for the turn before sleeping. Others may work meanwhile: whoever is to bring the turn
     /// needs a processor, too.
-    pub(crate) fn wait(&self, looks: u32) -> Turn {
+    pub(crate) fn wait(&self, looks: usize) -> Turn {
         for _ in 0..looks {
             if self.is_called() {
                 break;
