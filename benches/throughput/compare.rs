@@ -107,8 +107,9 @@ pub(crate) fn sets(settings: &Settings) -> Vec<Set> {
     let mut sets = Vec::new();
     let sizes = if settings.is_quick { &BYTES[..1] } else { &BYTES[..] };
     for &bytes in sizes {
-        // As many as memory has room for, so that what is read again and again is there.
-        let documents = settings.documents.min((48 << 20) / (bytes as u64 + 160)).max(1);
+        // So that what is read again and again is in memory: three quarters of the document cache are for whole documents,
+        // and none of its shards may be too full.
+        let documents = settings.documents.min((40 << 20) / (bytes as u64 + 160)).max(1);
         let hot = Sizes { documents, bytes, document_cache_bytes: 64 << 20, cache_bytes: 128 << 20 };
         // A tenth of the data in both caches together.
         let cache_bytes = 8 << 20;
