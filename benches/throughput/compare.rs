@@ -159,7 +159,7 @@ fn measure_row(row: &Row, pair: &Pair, sizes: &Sizes, settings: &Settings) -> Li
     };
     let ours: Box<dyn Workload + '_> = match row.kind {
         Kind::HotGet | Kind::ColdGet => Box::new(Get(docs)),
-        Kind::CompareAndSwap => Box::new(CompareAndSwap::new(docs)),
+        Kind::CompareAndSwap => Box::new(CompareAndSwap::new(docs, sizes.documents)),
         Kind::Upsert => Box::new(Upsert(docs)),
         Kind::HotUpdate => Box::new(Update(docs)),
         Kind::HotCompareAndSwap => Box::new(ReadAndSwap(docs)),

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bench_support::{Bodies, Workload, key};
-use etagdb::{Change, Collection, Error, Etag, Precondition, ScanRange};
+use etagdb::{Change, Collection, Error, Etag, Precondition};
 use parking_lot::Mutex;
 use rocksdb::{DB, WriteOptions};
 
@@ -49,17 +49,17 @@ impl Workload for Get<'_> {
     }
 }
 
-/// A compare-and-swap by somebody who knows the etag from the write before. A lost race tries again with the etag that
-/// won, and counts once.
+/// A compare-and-swap by somebody who has read the document, or knows the etag from the write before. A lost race tries
+/// again with the etag that won, and counts once.
 pub(crate) struct CompareAndSwap<'a> {
     docs: &'a Collection,
     etags: Vec<Mutex<Etag>>,
 }
 
 impl<'a> CompareAndSwap<'a> {
-    pub(crate) fn new(docs: &'a Collection) -> CompareAndSwap<'a> {
-        let all = docs.scan(&ScanRange::all()).expect("scan");
-        CompareAndSwap { docs, etags: all.map(|entry| Mutex::new(entry.expect("scan").1.etag)).collect() }
+    pub(crate) fn new(docs: &'a Collection, documents: u64) -> CompareAndSwap<'a> {
+        let read = |id| Mutex::new(docs.get(key(id)).expect("get").expect("loaded").etag);
+        CompareAndSwap { docs, etags: (0..documents).map(read).collect() }
     }
 }
 
