@@ -281,13 +281,10 @@ fn a_log_that_is_removed_before_its_rows_are_in_files_is_noticed() {
 #[test]
 fn segments_that_are_left_after_a_recovery_are_noticed() {
     let bug = "segments-left-after-recovery";
-    let removed = recoveries(bug, "sync").take(3).map(|life| Reached::of(&life.events).removed_first);
-    assert_eq!(removed.sum::<u64>(), 0, "the bug is not there");
-    assert_eq!(
-        recoveries_with(Orders::default(), "sync")
-            .take(3)
-            .filter(|life| Reached::of(&life.events).removed_first == 0)
-            .count(),
-        0
-    );
+    let removed = |orders| {
+        let lives = recoveries_with(orders, "sync").take(3);
+        lives.map(|life| Reached::of(&life.events).removed_first).sum::<u64>()
+    };
+    assert_eq!(removed(orders(bug)), 0, "the bug is not there");
+    assert!(removed(Orders::default()) > 0);
 }
