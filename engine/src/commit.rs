@@ -9,7 +9,8 @@
 //!    its versions as pending, and releases its stripes: the next writer of the same key can be judged at once.
 //! 4. If nobody leads, it leads; otherwise it waits, by sleeping or as a future.
 //! 5. The leader takes the queue as it stands, encodes what is left of it into one RocksDB write batch and writes that to
-//!    the log, without a sync, and to RocksDB's memory: one append for everybody in the group (`log_group`).
+//!    the log, without a sync: one append for everybody in the group (`log_group`). Its rows come to RocksDB later
+//!    (`backlog`); whoever reads finds them at once.
 //! 6. The lander, mostly the leader itself, syncs the log under `Durability::Sync`: one sync for all groups that are in it
 //!    (`landing`). It publishes the last sequence of each as visible, takes its versions out of the pending ones, and
 //!    answers its writers. Where it pays, the next group is written to the log meanwhile.
@@ -32,16 +33,15 @@
 //!   "written" in place of "synced".) Only an update closure sees a pending version, and what it makes of it.
 //! * *Commits become visible in sequence order, and the log holds them in that order*, because sequences are given in
 //!   queue order, one leader at a time writes them, and one lander at a time publishes them. So what a crash leaves is a
-//!   prefix, and a reader that has seen sequence n has everything up to n. Rows are in RocksDB before they are visible;
+//!   prefix, and a reader that has seen sequence n has everything up to n. Rows can be read before they are visible;
 //!   every read names the sequence that it reads at, and so passes them by. A sequence whose transaction was refused is
 //!   not used; nobody ever hears of it.
 //! * *Nothing builds on what failed.* When a group fails, the generation ends (`queue`): everybody who was judged by
 //!   its versions, or by the versions of those, is refused.
 //! * *After a failed sync* the kernel may have dropped the dirty pages and called them clean, so syncing again proves
 //!   nothing. The outcome of all that was in the log and not visible is unknown, and no later write may build on it: the
-//!   store takes no more writes until it is reopened. A disk that is full when a group is *written* is different: neither
-//!   the log nor RocksDB has any of the group (`log`: what one of them has and the other refuses is made void), and
-//!   nothing is built on it.
+//!   store takes no more writes until it is reopened. A disk that is full when a group is *written* is different: the log has
+//!   nothing of the group, and nothing is built on it. Nor is it tried while RocksDB has no space for what is in the log.
 //!
 //! # Rejected
 //!

@@ -358,10 +358,10 @@ mod tests {
     #[test]
     fn a_format_from_the_future_is_refused_untouched() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        fs::write(dir.path().join("FORMAT"), "etagdb format 4\n").expect("write");
+        fs::write(dir.path().join("FORMAT"), "etagdb format 5\n").expect("write");
         let error = Directory::open(dir.path(), true).expect_err("unknown");
-        assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "4"), "{error}");
-        assert!(error.to_string().contains("knows only format 3"), "{error}");
+        assert!(matches!(&error, Error::UnknownFormat { found, .. } if found == "5"), "{error}");
+        assert!(error.to_string().contains("knows only format 4"), "{error}");
         assert!(!dir.path().join("rocksdb").exists());
     }
 

@@ -3,7 +3,7 @@
 //! A store is a directory:
 //!
 //! ```text
-//! FORMAT      "etagdb format 3\n": written last when a store is made, read first when it is opened
+//! FORMAT      "etagdb format 4\n": written last when a store is made, read first when it is opened
 //! UNFINISHED  in place of FORMAT while a checkpoint or a restore is being made: not a store yet
 //! DURABLE     what is known to be on disk, kept apart from the log (see `durable`)
 //! LOCK        held (flock) by the process that writes, or shared by those that read; says who writes, for people
@@ -94,7 +94,7 @@ use smallvec::SmallVec;
 use crate::error::{Error, Result};
 
 /// The number of the on-disk format. It changes with every change to what is drawn above.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// The contents of the `FORMAT` file.
 pub(crate) fn format_file() -> String {
@@ -416,9 +416,9 @@ mod tests {
 
     /// The bytes themselves: whoever changes one of these changes the format, and must change its number.
     #[test]
-    fn format_3_is_these_bytes() {
-        assert_eq!(FORMAT, 3);
-        assert_eq!(format_file(), "etagdb format 3\n");
+    fn format_4_is_these_bytes() {
+        assert_eq!(FORMAT, 4);
+        assert_eq!(format_file(), "etagdb format 4\n");
 
         let mut key = document_prefix(0x0102_0304, b"a\0b");
         push_seq(&mut key, 0x29);

@@ -15,14 +15,13 @@
 //!
 //! When a group cannot be written to the log, what came before it is as good as ever. That lands first, and then
 //! everything that was queued after it is void (`queue`). When a sync fails, nobody knows what of the log is on disk, and
-//! the rows are already in the memory tables; so whatever the reason, also for a full disk, the outcome of all groups
+//! the rows are already on their way to RocksDB; so whatever the reason, also for a full disk, the outcome of all groups
 //! here is unknown, none of them ever becomes visible, and the store takes no more writes until it is reopened.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::histogram::{Histogram, Recorder};
 use crate::queue::{Submission, Submissions};
@@ -30,6 +29,7 @@ use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Stopwatch};
 use crate::waiter::{Told, Turn, Wait, Waiter, tell};
+use crate::workers::Summons;
 
 /// About what it takes until a writer that was answered has queued its next write, for each of those who are: they are
 /// woken one by one, and share the processors.

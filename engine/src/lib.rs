@@ -46,6 +46,7 @@
 //! does), does not replicate, and lets one process at a time open a directory.
 
 mod agreement;
+mod backlog;
 mod batch;
 mod bulk;
 mod cache;
@@ -54,7 +55,6 @@ mod checkpoint;
 mod clock;
 mod collection;
 mod commit;
-mod committer;
 mod cursors;
 mod derived;
 mod directory;
@@ -105,6 +105,7 @@ mod verify;
 mod visible;
 mod waiter;
 mod watermark;
+mod workers;
 
 pub use batch::{Abort, Change, MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS, WriteBatch};
 pub use bulk::BulkLoaded;

@@ -15,8 +15,8 @@
 //!
 //! # What RocksDB has, and what not
 //!
-//! Each batch is written to the log first, and then to RocksDB's memory tables, both under one lock: the two orders are
-//! the same. With it goes one more row, which says where in the log the batch ends ([`APPLIED_KEY`]). RocksDB writes the
+//! Each batch is written to the log first, and comes to RocksDB's memory tables later, in the same order (`backlog`). With
+//! it goes one more row, which says where in the log the batch ends ([`APPLIED_KEY`]). RocksDB writes the
 //! memory tables of all families to files as one (`atomic_flush`), so what it has after a crash is everything up to some
 //! batch, and nothing after it; the row says which. From there on the log is replayed, exactly once (`Rocks::open`), also
 //! when RocksDB was ahead of what was synced of the log.
@@ -25,9 +25,7 @@
 //!
 //! # When a write fails
 //!
-//! A record that cannot be written leaves the position where it was: the next one is written over it. When RocksDB refuses
-//! a batch that is in the log (its own files may be out of space), the record is made void, on disk, before anybody is
-//! told.
+//! A record that cannot be written leaves the position where it was: the next one is written over it.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -97,16 +95,10 @@ struct Segment {
     capacity: u64,
 }
 
-/// The right to write: what is written is in RocksDB, or void, before it is given up.
+/// The right to write: what is written is in the backlog before it is given up.
 pub(crate) struct LogWriter<'a> {
     log: &'a Log,
     writer: MutexGuard<'a, Writer>,
-}
-
-/// A record in the log.
-pub(crate) struct Written {
-    position: u64,
-    len: usize,
 }
 
 impl Log {
@@ -197,11 +189,10 @@ impl LogWriter<'_> {
         rows: &mut Rows,
         meta: &RowTypes,
         persisted: impl FnOnce() -> Result<u64>,
-    ) -> Result<Written> {
+    ) -> Result<()> {
         let position = self.writer.end;
         rows.put(meta, APPLIED_KEY, &position.to_le_bytes());
-        let len = rows.payload().len();
-        let needed = record_bytes(len) as u64;
+        let needed = record_bytes(rows.payload().len()) as u64;
         let end = position + needed;
         rows.set_last_value(&end.to_le_bytes());
         let has_room = |segment: &Segment| segment.offset(position) + needed <= segment.capacity;
@@ -220,17 +211,7 @@ impl LogWriter<'_> {
         segment.file.write_all_at(rows.record(head), offset).map_err(failure)?;
         self.writer.end = end;
         self.log.end.store(end, Ordering::SeqCst);
-        Ok(Written { position, len })
-    }
-
-    /// Makes a record void that was just written, durably.
-    pub(crate) fn take_back(&mut self, written: &Written) -> Result<()> {
-        let Some(segment) = self.writer.segments.back() else {
-            return Err(Error::io("a log without a segment"));
-        };
-        let head = segment.head.void_head(written.position, written.len);
-        segment.file.write_all_at(&head, segment.offset(written.position)).map_err(failure)?;
-        sync_file(&segment.file, &mut self.log.failed.lock())
+        Ok(())
     }
 
     /// Begins the next segment: in the file of the oldest one, if that is needed no more, else in a new file.
@@ -443,21 +424,6 @@ mod tests {
         assert_eq!(fixture.read(from), (vec![last], log.end()));
     }
 
-    #[test]
-    fn what_is_taken_back_does_not_come_back() {
-        let fixture = Fixture::new();
-        let log = fixture.log(0);
-        let first = fixture.write(&log, 10, 0);
-        let mut rows = Rows::default();
-        rows.put(&fixture.meta, b"key", b"refused");
-        let mut writer = log.writer();
-        let written = writer.append(&mut rows, &fixture.meta, || Ok(0)).expect("append");
-        writer.take_back(&written).expect("take back");
-        drop(writer);
-        let last = fixture.write(&log, 10, 0);
-        assert_eq!(fixture.read(0), (vec![first, last], log.end()));
-    }
-
     /// What was too small for a larger batch was written over no more, nor was anything after it: the log grew with each.
     #[test]
     fn segments_that_are_too_small_for_what_comes_do_not_pile_up() {
@@ -509,11 +475,6 @@ mod tests {
         log.unsynced.lock().remove(0);
         let error = log.sync().expect_err("nobody knows what is on disk").to_string();
         assert!(error.contains("an earlier sync failed") && error.contains(&first[first.len() - 10..]), "{error}");
-        let mut rows = Rows::default();
-        rows.put(&fixture.meta, b"key", b"refused");
-        let mut writer = log.writer();
-        let written = writer.append(&mut rows, &fixture.meta, || Ok(0)).expect("append");
-        writer.take_back(&written).expect_err("nor is that it is void");
     }
 
     /// A segment could not be begun, for want of space; what was small enough went on in the one before. A crash that left

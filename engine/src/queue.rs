@@ -29,7 +29,6 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::collection::CollectionState;
-use crate::committer::Summons;
 use crate::error::{Error, Result};
 use crate::judge::JudgedWrite;
 use crate::landing::Unlogged;
@@ -39,6 +38,7 @@ use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex};
 use crate::waiter::{Answer, Turn, Wait, Waiter, deliver, tell};
+use crate::workers::Summons;
 
 /// A group closes when its bodies have this many bytes, so that nobody's write waits for an unbounded one.
 const GROUP_BYTES: usize = 16 << 20;

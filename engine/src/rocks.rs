@@ -1,7 +1,8 @@
-//! An open database: RocksDB and the log (`log`), which agree on what was written. Owns opening, writing and closing, and
+//! An open database: RocksDB, the log (`log`), and what is in the log and not in RocksDB yet (`backlog`). Owns opening, writing and closing, and
 //! turns RocksDB's errors into ours; knows rows, not documents. Nothing outside this file, those in `rocks` and `rows`
 //! names RocksDB.
 
+mod cursor;
 mod settings;
 mod tables;
 
@@ -14,6 +15,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions};
 use tempfile::TempDir;
 
+use crate::backlog::Backlog;
 use crate::directory::describe;
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
 use crate::error::{Error, Result};
@@ -22,8 +24,9 @@ use crate::options::Options;
 use crate::rows::RowTypes;
 use crate::segment::{self, End};
 
+pub(crate) use cursor::{Cursor, Reader};
 use settings::{database_options, families};
-pub(crate) use tables::{Cursor, Reader, SortedFile};
+pub(crate) use tables::SortedFile;
 
 pub(crate) use crate::rows::Rows;
 
@@ -33,14 +36,18 @@ pub(crate) const VERSIONS: &str = "versions";
 pub(crate) const FEED: &str = "feed";
 pub(crate) const EXPIRY: &str = "expiry";
 
+/// For each of the documents in the backlog there are some dozen: few others fall on their places.
+const BACKLOG_PLACES: usize = 1 << 14;
+
 /// An open database and its log.
 pub(crate) struct Rocks {
     db: DB,
     log: Log,
+    pub(crate) backlog: Backlog,
     /// Where the files are of a database that is open for reading only and had a log to replay. Goes after it.
     replayed: Option<TempDir>,
     compacting: AtomicBool,
-    /// RocksDB has refused the last write.
+    /// RocksDB has refused the last batch.
     has_refused: AtomicBool,
     /// How rows of each family are written.
     meta: RowTypes,
@@ -146,19 +153,21 @@ impl Rocks {
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
         unlogged.set_no_slowdown(true);
+        let backlog = Backlog::new(BACKLOG_PLACES);
         let (compacting, has_refused) = (AtomicBool::new(false), AtomicBool::new(false));
-        Rocks { db, log, replayed: None, compacting, has_refused, meta, versions, feed, expiry, unlogged }
+        Rocks { db, log, backlog, replayed: None, compacting, has_refused, meta, versions, feed, expiry, unlogged }
     }
 
     /// Writes what is in the log from a position on to memory.
     fn replay(&self, log: &Path, from: u64) -> Result<()> {
-        let write = |payload: &[u8]| self.apply(|| WriteBatch::from_data(payload)).map_err(failure);
+        let write = |payload: &[u8]| self.apply(|| WriteBatch::from_data(payload));
         segment::read(log, from, write).map(drop)
     }
 
     /// Makes a copy of the database in the new directory `path`, on disk on return, with everything that was written
     /// before the call, and without a log. Sorted files are shared as hard links where the file system can.
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        self.apply_all()?;
         let checkpoint = Checkpoint::new(&self.db).map_err(failure)?;
         // Zero: what is in memory is written to files first, and the files of all families are of one moment.
         checkpoint.create_checkpoint_with_log_size(path, 0).map_err(failure)
@@ -168,29 +177,44 @@ impl Rocks {
         family(&self.db, name)
     }
 
-    /// Writes all rows as one: to the log, which is not synced, and to memory. When this fails, none of them is written,
-    /// unless it was for another reason than a full disk.
+    /// Writes all rows as one, to the log, which is not synced; they come to RocksDB later, and readers find them on return.
+    /// Where some of them change or delete rows, RocksDB has them on return as well, unless it takes nothing any more: then
+    /// it has them before anything else. When this fails, none of them is written, unless it was for another reason than a
+    /// full disk.
     pub(crate) fn write(&self, rows: &mut Rows) -> Result<()> {
+        while self.backlog.is_full() && self.apply_oldest()? {}
         let mut log = self.log.writer();
+        let are_new = rows.are_new();
         // Asked without the log, which would grow with each write that is tried on a full disk. Decided under its lock.
-        if self.has_refused.load(Ordering::Relaxed) {
-            self.apply(WriteBatch::default).map_err(failure)?;
-            self.has_refused.store(false, Ordering::Relaxed);
+        if !are_new || self.has_refused.load(Ordering::Relaxed) {
+            self.apply_backlog()?;
+            self.apply(WriteBatch::default)?;
         }
-        let written = log.append(rows, &self.meta, || self.persisted())?;
-        self.apply(|| rows.to_batch()).map_err(|error| {
-            self.has_refused.store(true, Ordering::Relaxed);
-            match log.take_back(&written) {
-                Ok(()) => failure(error),
-                // A disk that is full says so here as well, but of this write it is not known what becomes of it.
-                Err(other) => Error::io(format!("{error}; and it could not be taken back: {other}")),
-            }
-        })
+        log.append(rows, &self.meta, || self.persisted())?;
+        self.backlog.push(rows);
+        if !are_new {
+            // It is in the log: what fails now is told to the next one.
+            let _ = self.apply_backlog();
+        }
+        Ok(())
+    }
+
+    /// Brings what is in the log and not in RocksDB there. Nobody writes meanwhile: the caller has the log, or is the one
+    /// who writes.
+    fn apply_backlog(&self) -> Result<()> {
+        self.backlog.close();
+        while self.apply_oldest()? {}
+        Ok(())
+    }
+
+    /// Brings the oldest batch of the backlog to RocksDB, if there is one that does not grow any more.
+    pub(crate) fn apply_oldest(&self) -> Result<bool> {
+        self.backlog.bring(|rows| self.apply(|| rows.to_batch()))
     }
 
     /// Writes to memory. Where RocksDB is behind with its files, this waits, not RocksDB: a writer that waits there keeps its
     /// place at the head of RocksDB's queue, and a recovery from a full disk, for which it waits, would wait behind it.
-    fn apply(&self, batch: impl Fn() -> WriteBatch) -> Result<(), rocksdb::Error> {
+    fn apply(&self, batch: impl Fn() -> WriteBatch) -> Result<()> {
         loop {
             match self.db.write_opt(batch(), &self.unlogged) {
                 Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete && is_stall(&error) => {
@@ -203,7 +227,10 @@ impl Rocks {
                     let micros = 1_000 + 2_000_000 * batch().size_in_bytes() as u64 / rate;
                     std::thread::sleep(Duration::from_micros(micros));
                 }
-                done => return done,
+                done => {
+                    self.has_refused.store(done.is_err(), Ordering::Relaxed);
+                    return done.map_err(failure);
+                }
             }
         }
     }
@@ -236,25 +263,15 @@ impl Rocks {
     }
 
     fn flush_tables(&self) -> Result<()> {
-        self.apply_void_end()?;
+        self.apply_all()?;
         let families = [VERSIONS, FEED, EXPIRY, META].map(|name| self.family(name));
         self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failure)
     }
 
-    /// Where the log ends in void records, has RocksDB know that there is nothing more to come. Otherwise, when the log is
-    /// gone, what is void would seem to be missing.
-    fn apply_void_end(&self) -> Result<()> {
+    /// Brings all that is in the log to RocksDB.
+    fn apply_all(&self) -> Result<()> {
         let _nobody_writes = self.log.writer();
-        let end = self.log.end();
-        if applied(&self.db, &ReadOptions::default())? < end {
-            let row = || {
-                let mut batch = WriteBatch::default();
-                batch.put_cf(self.family(META), encoding::APPLIED_KEY, end.to_le_bytes());
-                batch
-            };
-            self.apply(row).map_err(failure)?;
-        }
-        Ok(())
+        self.apply_backlog()
     }
 
     /// Up to where in the log everything is in files.
@@ -274,6 +291,7 @@ impl Rocks {
 
     /// The version written at `seq` of the document with this prefix.
     pub(crate) fn put_version(&self, rows: &mut Rows, prefix: &[u8], seq: u64, header: &VersionHeader, body: &[u8]) {
+        self.backlog.note(prefix, seq);
         rows.put_version(&self.versions, prefix, seq, header, body);
     }
 
@@ -282,7 +300,7 @@ impl Rocks {
     }
 
     pub(crate) fn put_expiry(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.put(&self.expiry, key, value);
+        rows.put_new(&self.expiry, key, value);
     }
 
     pub(crate) fn delete_expiry(&self, rows: &mut Rows, key: &[u8]) {
@@ -384,35 +402,6 @@ mod tests {
         drop(rocks);
         std::fs::remove_file(path.join("CURRENT")).expect("remove");
         assert!(Rocks::open(&path, &options, false, |_| Ok(())).is_err());
-    }
-
-    /// A store whose log ended in a void record was refused at the opening after the next, as one that has lost what had
-    /// been acknowledged: the log was gone, and what RocksDB had did not reach as far.
-    #[test]
-    fn what_is_void_at_the_end_of_the_log_is_not_missed_when_the_log_is_gone() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("rocksdb");
-        let options = Options::default();
-        let written_and_void = |rocks: &Rocks| {
-            let mut rows = Rows::default();
-            rocks.put_meta(&mut rows, b"a", b"x");
-            rocks.write(&mut rows).expect("write");
-            let mut log = rocks.log.writer();
-            let written = log.append(&mut Rows::default(), &rocks.meta, || Ok(0)).expect("append");
-            log.take_back(&written).expect("take back");
-        };
-        let rocks = Rocks::open(&path, &options, true, |_| Ok(())).expect("create");
-        written_and_void(&rocks);
-        let mark = rocks.log_end();
-        drop(rocks);
-        for _ in 0..2 {
-            let ends = |end: &End| end.check(mark, "DURABLE");
-            drop(Rocks::open(&path, &options, false, ends).expect("open"));
-        }
-        let rocks = Rocks::open(&path, &options, false, |_| Ok(())).expect("open");
-        written_and_void(&rocks);
-        rocks.finish().expect("finish");
-        assert!(segment::segments(&path.with_file_name(LOG_DIR)).expect("list").is_empty(), "closed without a log");
     }
 
     /// What retention leaves of a batch still says where the batch ends.

@@ -15,6 +15,8 @@
 //! Tags and families are not assumed but learned: RocksDB is asked once what a row of each kind looks like
 //! ([`RowTypes::learn`]).
 
+use std::ops::Range;
+
 use rocksdb::{ColumnFamily, WriteBatch};
 use smallvec::SmallVec;
 
@@ -33,6 +35,10 @@ pub(crate) struct Rows {
     /// Empty, or the room for a record's head and a batch.
     bytes: Vec<u8>,
     count: u32,
+    /// Some rows change or delete what may be there, or may be changed themselves.
+    changes: bool,
+    /// The newest commit that there is a feed row of.
+    last_seq: u64,
 }
 
 /// What comes before the key in a row of some kind: tag and family.
@@ -72,11 +78,80 @@ impl Rows {
         self.bytes.capacity() > 0
     }
 
+    /// In bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The newest commit that rows are of; 0 without one.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Whether all rows are put under keys that never had a row, and will get no other one.
+    pub(crate) fn are_new(&self) -> bool {
+        !self.changes
+    }
+
     /// Takes all rows out, and keeps their room.
     pub(crate) fn clear(&mut self) {
-        self.count = 0;
+        (self.count, self.changes, self.last_seq) = (0, false, 0);
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
+    }
+
+    /// Adds all rows of another batch.
+    pub(crate) fn append(&mut self, other: &Rows) {
+        if !other.is_empty() {
+            self.begin();
+            self.changes |= other.changes;
+            self.last_seq = self.last_seq.max(other.last_seq);
+            self.bytes.extend_from_slice(&other.bytes[BATCH + BATCH_HEADER_BYTES..]);
+            self.count_rows(other.count);
+        }
+    }
+
+    /// Where the keys and values are of the rows that are put into the family of `types`, which is one of `all`.
+    pub(crate) fn puts<'a>(
+        &'a self,
+        types: &'a RowTypes,
+        all: [&'a RowTypes; 4],
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + 'a {
+        let mut at = BATCH + BATCH_HEADER_BYTES;
+        std::iter::from_fn(move || {
+            loop {
+                let rest = self.bytes.get(at..)?;
+                let kinds = all
+                    .iter()
+                    .flat_map(|types| [(&types.put, true), (&types.delete, false), (&types.delete_range, true)]);
+                let (kind, has_value) = kinds.into_iter().find(|(kind, _)| rest.starts_with(kind))?;
+                let key = self.bytes_at(at + kind.len())?;
+                let value = if has_value { self.bytes_at(key.end)? } else { key.end..key.end };
+                at = value.end;
+                if *kind == types.put {
+                    return Some((key, value));
+                }
+            }
+        })
+    }
+
+    /// A key or a value.
+    pub(crate) fn get(&self, at: &Range<usize>) -> &[u8] {
+        &self.bytes[at.clone()]
+    }
+
+    /// What [`push_bytes`] has put at a place.
+    fn bytes_at(&self, mut at: usize) -> Option<Range<usize>> {
+        let mut len = 0;
+        for shift in (0..32).step_by(7) {
+            let byte = *self.bytes.get(at)?;
+            at += 1;
+            len |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(at..at + len);
+            }
+        }
+        None
     }
 
     /// What RocksDB is to write.
@@ -105,22 +180,30 @@ impl Rows {
     }
 
     pub(crate) fn put(&mut self, types: &RowTypes, key: &[u8], value: &[u8]) {
+        self.changes = true;
+        self.put_new(types, key, value);
+    }
+
+    /// A row that is new.
+    pub(crate) fn put_new(&mut self, types: &RowTypes, key: &[u8], value: &[u8]) {
         let bytes = self.row(&types.put);
         push_bytes(bytes, key);
         push_bytes(bytes, value);
     }
 
     pub(crate) fn delete(&mut self, types: &RowTypes, key: &[u8]) {
+        self.changes = true;
         push_bytes(self.row(&types.delete), key);
     }
 
     pub(crate) fn delete_range(&mut self, types: &RowTypes, start: &[u8], end: &[u8]) {
+        self.changes = true;
         let bytes = self.row(&types.delete_range);
         push_bytes(bytes, start);
         push_bytes(bytes, end);
     }
 
-    /// A version row.
+    /// A version row, which is new.
     pub(crate) fn put_version(
         &mut self,
         types: &RowTypes,
@@ -138,7 +221,7 @@ impl Rows {
         bytes.extend_from_slice(body);
     }
 
-    /// A feed row.
+    /// A feed row, which is new.
     pub(crate) fn put_feed(
         &mut self,
         types: &RowTypes,
@@ -148,6 +231,8 @@ impl Rows {
         version: &VersionHeader,
         (collection, id): (CollectionNumber, &[u8]),
     ) {
+        // Each version has a feed row after it.
+        self.last_seq = self.last_seq.max(seq);
         let bytes = self.row(&types.put);
         push_bytes(bytes, &encoding::feed_key(seq));
         push_len(bytes, encoding::FEED_HEADER_BYTES + id.len());
@@ -156,14 +241,22 @@ impl Rows {
 
     /// Begins a row; its key comes next.
     fn row(&mut self, row_type: &RowType) -> &mut Vec<u8> {
+        self.begin();
+        self.count_rows(1);
+        self.bytes.extend_from_slice(row_type);
+        &mut self.bytes
+    }
+
+    fn begin(&mut self) {
         if self.bytes.is_empty() {
             self.bytes.resize(BATCH + BATCH_HEADER_BYTES, 0);
         }
-        self.count += 1;
+    }
+
+    fn count_rows(&mut self, more: u32) {
+        self.count += more;
         let (count, end) = (self.count.to_le_bytes(), BATCH + BATCH_HEADER_BYTES);
         self.bytes[end - count.len()..end].copy_from_slice(&count);
-        self.bytes.extend_from_slice(row_type);
-        &mut self.bytes
     }
 }
 

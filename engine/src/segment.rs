@@ -20,8 +20,7 @@
 //! left there, or what was written to another place, is no record here. So a log has no end mark: it ends where no record
 //! is, and whether anything that was there is missing is told by what is known from elsewhere (`durable`).
 //!
-//! The payload is a write batch as RocksDB encodes one (`rows`). A record that turned out not to count gets the checksum
-//! of a *void* one, in place: its payload is passed over.
+//! The payload is a write batch as RocksDB encodes one (`rows`).
 
 use std::fs;
 use std::io;
@@ -35,7 +34,7 @@ pub(crate) const HEAD_BYTES: u64 = 512;
 /// What a record begins with.
 pub(crate) const RECORD_HEAD_BYTES: usize = 8;
 const ALIGNMENT: usize = 8;
-const MAGIC: &[u8; 8] = b"edblog\x01\0";
+const MAGIC: &[u8; 8] = b"edblog\x02\0";
 const FIELDS_BYTES: usize = 8 + 8 + 8;
 
 /// What tells one segment from all others.
@@ -68,31 +67,22 @@ impl Head {
 
     /// What stands before a record's payload at a position.
     pub(crate) fn record_head(&self, position: u64, payload: &[u8]) -> [u8; RECORD_HEAD_BYTES] {
-        record_head(crc32c::crc32c_append(self.seed(position, payload.len(), 0), payload), payload.len())
-    }
-
-    /// What takes its place when the record is not to count.
-    pub(crate) fn void_head(&self, position: u64, len: usize) -> [u8; RECORD_HEAD_BYTES] {
-        record_head(self.seed(position, len, 1), len)
+        let crc = crc32c::crc32c_append(self.seed(position, payload.len()), payload);
+        let mut head = [0; RECORD_HEAD_BYTES];
+        head[..4].copy_from_slice(&crc.to_le_bytes());
+        // A group's bodies are bounded far below four gigabytes.
+        head[4..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        head
     }
 
     /// The checksum of all that is not in the payload.
-    fn seed(&self, position: u64, len: usize, void: u8) -> u32 {
-        let mut fields = [0; 8 + 8 + 8 + 1];
+    fn seed(&self, position: u64, len: usize) -> u32 {
+        let mut fields = [0; 8 + 8 + 8];
         fields[..8].copy_from_slice(&self.salt.to_le_bytes());
         fields[8..16].copy_from_slice(&position.to_le_bytes());
         fields[16..24].copy_from_slice(&(len as u64).to_le_bytes());
-        fields[24] = void;
         crc32c::crc32c(&fields)
     }
-}
-
-fn record_head(crc: u32, len: usize) -> [u8; RECORD_HEAD_BYTES] {
-    let mut head = [0; RECORD_HEAD_BYTES];
-    head[..4].copy_from_slice(&crc.to_le_bytes());
-    // A group's bodies are bounded far below four gigabytes.
-    head[4..].copy_from_slice(&(len as u32).to_le_bytes());
-    head
 }
 
 /// How much of a segment a record takes up.
@@ -193,10 +183,8 @@ pub(crate) fn read(directory: &Path, from: u64, mut take: impl FnMut(&[u8]) -> R
             let offset = HEAD_BYTES + (position - start);
             let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
             match record(head, position, rest) {
-                Ok((payload, is_void)) => {
-                    if !is_void {
-                        take(payload)?;
-                    }
+                Ok(payload) => {
+                    take(payload)?;
                     position += record_bytes(payload.len()) as u64;
                 }
                 Err(what) => return end(position, offset, what),
@@ -205,8 +193,8 @@ pub(crate) fn read(directory: &Path, from: u64, mut take: impl FnMut(&[u8]) -> R
     }
 }
 
-/// The record at the beginning of `bytes`, and whether it is void.
-fn record(head: Head, position: u64, bytes: &[u8]) -> Result<(&[u8], bool), &'static str> {
+/// The payload of the record at the beginning of `bytes`.
+fn record(head: Head, position: u64, bytes: &[u8]) -> Result<&[u8], &'static str> {
     let Some((found, rest)) = bytes.split_first_chunk::<RECORD_HEAD_BYTES>() else {
         return Err("the file ends here");
     };
@@ -217,13 +205,7 @@ fn record(head: Head, position: u64, bytes: &[u8]) -> Result<(&[u8], bool), &'st
     let Some(payload) = rest.get(..len) else {
         return Err("a record's length is beyond the end of the file");
     };
-    if *found == head.record_head(position, payload) {
-        Ok((payload, false))
-    } else if *found == head.void_head(position, len) {
-        Ok((payload, true))
-    } else {
-        Err("a record's checksum is wrong")
-    }
+    if *found == head.record_head(position, payload) { Ok(payload) } else { Err("a record's checksum is wrong") }
 }
 
 #[cfg(test)]
@@ -278,14 +260,12 @@ mod tests {
     #[test]
     fn a_segment_is_these_bytes() {
         let head = Head { salt: 1, start: 2 };
-        let fields = b"edblog\x01\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0";
+        let fields = b"edblog\x02\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0";
         assert_eq!(head.encode()[..FIELDS_BYTES], fields[..]);
         assert_eq!(head.encode()[FIELDS_BYTES..FIELDS_BYTES + 4], crc32c::crc32c(fields).to_le_bytes());
         let seed = b"\x01\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0";
-        let record = [&crc32c::crc32c(&[&seed[..], b"\0abc"].concat()).to_le_bytes()[..], b"\x03\0\0\0"].concat();
+        let record = [&crc32c::crc32c(&[&seed[..], b"abc"].concat()).to_le_bytes()[..], b"\x03\0\0\0"].concat();
         assert_eq!(head.record_head(10, b"abc")[..], record);
-        let void = [&crc32c::crc32c(&[&seed[..], b"\x01"].concat()).to_le_bytes()[..], b"\x03\0\0\0"].concat();
-        assert_eq!(head.void_head(10, 3)[..], void);
         assert_eq!(segment_path(Path::new("log"), 255), Path::new("log/00000000000000ff.log"));
     }
 
@@ -430,17 +410,5 @@ mod tests {
         fs::write(segment_path(dir.path(), ends[0]), new).expect("write");
         let (records, end) = all(dir.path(), 0);
         assert_eq!((records, end.position), (vec![payload(50, 1), payload(50, 9)], ends[1]));
-    }
-
-    #[test]
-    fn a_void_record_is_passed_over() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let head = Head { salt: 1, start: 0 };
-        let (mut bytes, ends) = segment(head, &[payload(50, 1), payload(50, 2), payload(50, 3)], &[]);
-        let at = (HEAD_BYTES + ends[0]) as usize;
-        bytes[at..at + RECORD_HEAD_BYTES].copy_from_slice(&head.void_head(ends[0], 50));
-        fs::write(segment_path(dir.path(), 0), bytes).expect("write");
-        let (records, end) = all(dir.path(), 0);
-        assert_eq!((records, end.position), (vec![payload(50, 1), payload(50, 3)], ends[2]));
     }
 }

@@ -36,6 +36,9 @@ pub struct Stats {
     pub sync_micros: Histogram,
     /// Bytes of bodies on their way to disk at this moment. Writers wait before they would make it more than 64 MiB.
     pub queued_bytes: usize,
+    /// Bytes of rows that are in the log and not in RocksDB's memory tables yet, at this moment. Whoever writes while there is
+    /// 1 MiB of them brings some there first.
+    pub unapplied_bytes: usize,
     /// Time spent writing these groups to the log, and syncing them; a group is written while the one before is synced.
     pub group_time: Duration,
     /// About how many version rows there are, superseded ones and tombstones included (RocksDB's
@@ -72,6 +75,7 @@ impl Store {
             group_sizes,
             sync_micros,
             queued_bytes: inner.queue.bytes(),
+            unapplied_bytes: inner.rocks.backlog.bytes(),
             group_time: inner.landings.time(),
             versions_estimate: inner.rocks.versions_property(c"rocksdb.estimate-num-keys"),
             versions_bytes: inner.rocks.versions_property(c"rocksdb.total-sst-files-size"),

@@ -11,7 +11,6 @@ use crate::batch::{Operation, WriteBatch};
 use crate::cache::VersionCache;
 use crate::collection::{Collection, CollectionState};
 use crate::commit::Judged;
-use crate::committer::Committer;
 use crate::cursors::Cursors;
 use crate::directory::Directory;
 use crate::durable::Durable;
@@ -39,6 +38,7 @@ use crate::ttl::Lifetimes;
 use crate::visible::Visible;
 use crate::waiter::Wait;
 use crate::watermark::{PinKind, Watermark};
+use crate::workers::{Committer, Worker};
 use crate::{AsOf, CommitSeq, clock};
 
 /// A persistent store of versioned documents in collections.
@@ -68,6 +68,7 @@ pub(crate) struct Inner {
     maintenance: Option<Maintenance>,
     /// Started when somebody first waits as a future.
     committer: Mutex<Option<Committer>>,
+    applier: Option<Worker>,
     core: Arc<Core>,
 }
 
@@ -191,7 +192,8 @@ impl Store {
         });
         let maintenance =
             (options.background_maintenance && !options.read_only).then(|| Maintenance::start(&core)).transpose()?;
-        Ok(Store { inner: Arc::new(Inner { flusher, maintenance, committer: Mutex::default(), core }) })
+        let applier = (!options.read_only).then(|| Worker::applier(&core)).transpose()?;
+        Ok(Store { inner: Arc::new(Inner { flusher, maintenance, committer: Mutex::default(), applier, core }) })
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -496,6 +498,7 @@ impl Drop for Inner {
         // Now nobody is left who waits for a commit but futures.
         drop(self.committer.lock().take());
         drop(self.flusher.take());
+        drop(self.applier.take());
     }
 }
 

@@ -280,6 +280,12 @@ fn render_store(text: &mut Text, stats: &Stats, writable: bool) {
             format!("{group_seconds:.6}"),
         ),
         ("queued_bytes", "gauge", "Bytes of bodies that wait to be written.", number(stats.queued_bytes as u64)),
+        (
+            "unapplied_bytes",
+            "gauge",
+            "Bytes of rows in the log that RocksDB does not have yet.",
+            number(stats.unapplied_bytes as u64),
+        ),
         ("document_cache_hits_total", "counter", "Reads answered from memory.", number(stats.cache_hits)),
         ("document_cache_misses_total", "counter", "Reads that were not.", number(stats.cache_misses)),
         ("watermark", "gauge", "The oldest commit that somebody reads at.", number(stats.watermark.get())),

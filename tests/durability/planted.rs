@@ -26,7 +26,7 @@ struct Bug {
     broken: &'static str,
 }
 
-const BUGS: [Bug; 8] = [
+const BUGS: [Bug; 7] = [
     Bug {
         name: "directory-not-synced-after-a-new-segment",
         file: "log.rs",
@@ -46,16 +46,10 @@ const BUGS: [Bug; 8] = [
         broken: "        for (_, file) in files.iter().skip(if PLANTED { files.len().saturating_sub(1) } else { 0 }) {",
     },
     Bug {
-        name: "void-not-synced",
-        file: "log.rs",
-        sound: "        sync_file(&segment.file, &mut self.log.failed.lock())\n",
-        broken: "        if PLANTED { return Ok(()); }\n        sync_file(&segment.file, &mut self.log.failed.lock())\n",
-    },
-    Bug {
-        name: "not-taken-back",
-        file: "log.rs",
-        sound: "        let head = segment.head.void_head(",
-        broken: "        if PLANTED { return Ok(()); }\n        let head = segment.head.void_head(",
+        name: "refused-batch-dropped",
+        file: "backlog.rs",
+        sound: "        write(&oldest)?;\n",
+        broken: "        if let Err(error) = write(&oldest) {\n            if PLANTED { self.batches.lock().closed.pop_front(); }\n            return Err(error);\n        }\n",
     },
     Bug {
         name: "replayed-from-the-beginning",
@@ -224,21 +218,9 @@ fn a_segment_that_is_left_unsynced_when_the_next_one_is_begun_is_noticed() {
 }
 
 #[test]
-fn a_void_record_that_is_not_synced_is_noticed() {
-    let bug = "void-not-synced";
-    let lives = (0..).map(|_| {
-        let mut life = faults::full_disk("tablewrite", 1, &orders(bug));
-        // Soon after a writer was told.
-        life.only_after(12, |event| matches!(event, Event::Said(said) if said.starts_with("refused")));
-        life
-    });
-    is_red(bug, lives, 100, Demand::Everything);
-}
-
-#[test]
-fn a_refused_record_that_is_left_in_the_log_is_noticed() {
-    let bug = "not-taken-back";
-    let lives = (0..).map(|_| faults::full_disk("tablewrite", 1, &orders(bug)));
+fn a_batch_that_is_dropped_when_rocksdb_refuses_it_is_noticed() {
+    let bug = "refused-batch-dropped";
+    let lives = (0..).map(|_| faults::with_full_disk("tablewrite", 1, &orders(bug)));
     is_red(bug, lives, 60, Demand::Everything);
 }
 

@@ -124,12 +124,6 @@ impl Recorded {
         }
     }
 
-    /// Cuts are to come only so many events after certain ones.
-    pub(crate) fn only_after(&mut self, events: usize, which: impl Fn(&Event) -> bool) {
-        let after = |at: &usize| self.events[at.saturating_sub(events)..*at].iter().any(&which);
-        self.moments = (0..=self.events.len()).filter(after).collect();
-    }
-
     /// The moment of the cut with this seed, which names are kept, and what decides the rest.
     fn cut(&self, seed: u64) -> (usize, Names, Random) {
         let mut random = Random::new(seed);

@@ -14,8 +14,6 @@ pub(crate) struct Reached {
     pub(crate) written_over: u64,
     /// Segments that were removed.
     pub(crate) removed: u64,
-    /// Records that were made void.
-    pub(crate) void: u64,
     /// Sorted files that RocksDB began.
     pub(crate) tables: u64,
     /// Files that RocksDB made its own (synced a `MANIFEST`) while the log had something unsynced that is in them.
@@ -44,9 +42,8 @@ impl Reached {
                         newest_table = Some(moment);
                     }
                 }
-                Event::Write { fd, bytes, .. } => {
+                Event::Write { fd, .. } => {
                     if let Some(path) = paths.get(fd).filter(|path| is_segment(path)) {
-                        reached.void += u64::from(bytes.len() == 8);
                         unsynced.entry(path.to_path_buf()).or_default().push(moment);
                     }
                 }

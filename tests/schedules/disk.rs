@@ -34,7 +34,7 @@ pub enum Fault {
     Write,
     /// No space; none of it is written. There is none until [`Disk::make_space`].
     Full,
-    /// As that, of the database: the log has taken what is written, and has to void it.
+    /// As that, of the database; the log takes what is written.
     Refused,
 }
 
@@ -55,10 +55,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// What follows from all of the log but the write that is under way.
+    /// What the database has of the log.
     rows: Arc<Rows>,
     log: Vec<Vec<Change>>,
-    applied: usize,
     synced: usize,
     /// Writes and syncs that began.
     writes: u64,
@@ -66,6 +65,7 @@ struct State {
     fault: Option<(u64, Fault)>,
     failing: Option<Fault>,
     has_failed: bool,
+    has_refused: bool,
 }
 
 // All threads of a schedule are one to the operating system.
@@ -85,7 +85,7 @@ impl Disk {
             apply(Arc::make_mut(&mut state.rows), &changes);
             state.log.push(changes);
         }
-        (state.applied, state.synced) = (state.log.len(), state.log.len());
+        state.synced = state.log.len();
         let shared = Shared {
             path: path.into(),
             state: Mutex::new(state),
@@ -185,9 +185,14 @@ impl Disk {
     pub(crate) fn copy(&self, path: &Path) {
         self.let_others_come_between();
         let state = self.state();
-        let log = state.log[..state.applied].to_vec();
+        let families = state.rows.iter().enumerate();
+        let puts = families
+            .flat_map(|(family, rows)| {
+                rows.iter().map(move |(key, value)| Change::Put(family, key.clone(), value.clone()))
+            })
+            .collect();
         drop(state);
-        drop(Disk::holding(path, log));
+        drop(Disk::holding(path, vec![puts]));
         self.let_others_come_between();
     }
 
@@ -208,41 +213,53 @@ impl Disk {
         self.state().log.len() as u64
     }
 
-    /// The rows as they are now.
+    /// The rows that the database has now.
     pub(crate) fn rows(&self) -> Arc<Rows> {
         self.let_others_come_between();
         Arc::clone(&self.state().rows)
     }
 
-    /// Appends to the log and applies the changes. Others can come between the two. A record that is not applied is made
-    /// void, for good, before anybody is told.
-    pub(crate) fn write(&self, changes: Vec<Change>) -> Result<()> {
-        let _turn = self.shared.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let refused = {
+    /// The right to append to the log.
+    pub(crate) fn writer(&self) -> shuttle::sync::MutexGuard<'_, ()> {
+        self.shared.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Appends to the log.
+    pub(crate) fn append(&self, changes: Vec<Change>) -> Result<()> {
+        {
             let mut state = self.state();
             if !changes.is_empty() {
                 state.writes += 1;
                 let writes = state.writes;
                 state.fail_at(writes, &[Fault::Write, Fault::Full, Fault::Refused]);
             }
-            let refused = state.failing == Some(Fault::Refused);
-            if !refused {
+            if state.failing != Some(Fault::Refused) {
                 state.takes_writes()?;
             }
-            state.log.push(changes.clone());
-            refused
-        };
-        self.let_others_come_between();
-        let mut state = self.state();
-        state.applied = state.log.len();
-        if refused {
-            state.log.last_mut().expect("it is there").clear();
-            drop(state);
-            self.let_others_come_between();
-            return Err(failure(Fault::Refused));
+            state.log.push(changes);
         }
-        apply(Arc::make_mut(&mut state.rows), &changes);
+        self.let_others_come_between();
         Ok(())
+    }
+
+    /// Has the database take what is in the log.
+    pub(crate) fn apply(&self, changes: &[Change]) -> Result<()> {
+        self.let_others_come_between();
+        {
+            let mut state = self.state();
+            state.has_refused = state.failing == Some(Fault::Refused);
+            if state.has_refused {
+                return Err(failure(Fault::Refused));
+            }
+            apply(Arc::make_mut(&mut state.rows), changes);
+        }
+        self.let_others_come_between();
+        Ok(())
+    }
+
+    /// Whether the database has refused the last changes.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.state().has_refused
     }
 
     /// Syncs what was written before the call.
@@ -294,7 +311,7 @@ fn failure(fault: Fault) -> Error {
     }
 }
 
-fn apply(rows: &mut Rows, changes: &[Change]) {
+pub(crate) fn apply(rows: &mut Rows, changes: &[Change]) {
     for change in changes {
         match change {
             Change::Put(family, key, value) => drop(rows[*family].insert(key.clone(), value.clone())),

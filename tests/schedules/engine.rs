@@ -17,6 +17,7 @@ mod sync;
 
 #[path = "../../engine/src"]
 mod engine {
+    pub(crate) mod backlog;
     pub(crate) mod batch;
     pub(crate) mod bulk;
     pub(crate) mod cache;
@@ -25,7 +26,6 @@ mod engine {
     pub(crate) mod clock;
     pub(crate) mod collection;
     pub(crate) mod commit;
-    pub(crate) mod committer;
     pub(crate) mod cursors;
     pub(crate) mod derived;
     pub(crate) mod document;
@@ -61,6 +61,7 @@ mod engine {
     pub(crate) mod visible;
     pub(crate) mod waiter;
     pub(crate) mod watermark;
+    pub(crate) mod workers;
 }
 pub(crate) use engine::*;
 

@@ -17,7 +17,7 @@ struct Bug {
     broken: &'static str,
 }
 
-const BUGS: [Bug; 39] = [
+const BUGS: [Bug; 45] = [
     Bug {
         name: "stripe-skipped",
         scenarios: &["one-key"],
@@ -290,6 +290,48 @@ const BUGS: [Bug; 39] = [
         file: "epoch.rs",
         sound: "        let number = Uuid::new_v4().as_u64_pair().1;",
         broken: "        let last_epoch = earlier.last().map(|&(_, number)| number).filter(|_| PLANTED);\n        let number = last_epoch.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().1);",
+    },
+    Bug {
+        name: "unapplied-rows-not-read",
+        scenarios: &["feed"],
+        file: "backlog.rs",
+        sound: "if self.bytes() == 0 {",
+        broken: "if PLANTED || self.bytes() == 0 {",
+    },
+    Bug {
+        name: "batch-gone-before-it-is-applied",
+        scenarios: &["feed"],
+        file: "backlog.rs",
+        sound: "        write(&oldest)?;\n        let mut batches = self.batches.lock();\n        batches.closed.pop_front();",
+        broken: "        if PLANTED { self.batches.lock().closed.pop_front(); }\n        write(&oldest)?;\n        let mut batches = self.batches.lock();\n        if !PLANTED { batches.closed.pop_front(); }",
+    },
+    Bug {
+        name: "refused-batch-dropped",
+        scenarios: &["full-disk"],
+        file: "backlog.rs",
+        sound: "closed.front().cloned() else { return Ok(false) };",
+        broken: "closed.front().cloned() else { return Ok(false) };\n        let write = |rows: &Rows| write(rows).inspect_err(|_| if PLANTED { self.batches.lock().closed.pop_front(); });",
+    },
+    Bug {
+        name: "batches-brought-by-two-at-once",
+        scenarios: &["retention", "checkpoint", "transactions"],
+        file: "backlog.rs",
+        sound: "let _turn = self.turn.lock();",
+        broken: "let _turn = (!PLANTED).then(|| self.turn.lock());",
+    },
+    Bug {
+        name: "written-lately-not-noted",
+        scenarios: &["feed", "retention", "transactions"],
+        file: "backlog.rs",
+        sound: "        self.place(prefix).fetch_max(seq, Ordering::SeqCst);",
+        broken: "        if !PLANTED { self.place(prefix).fetch_max(seq, Ordering::SeqCst); }",
+    },
+    Bug {
+        name: "called-applied-before-it-is",
+        scenarios: &["feed", "retention", "transactions"],
+        file: "backlog.rs",
+        sound: "closed.front().cloned() else { return Ok(false) };",
+        broken: "closed.front().cloned() else { return Ok(false) };\n        if PLANTED { self.applied.fetch_max(oldest.last_seq(), Ordering::SeqCst); }",
     },
 ];
 

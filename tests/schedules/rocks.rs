@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::backlog::Backlog;
 use crate::disk::{self, Change, Disk, FEED, META, VERSIONS};
 use crate::encoding::{self, CollectionNumber, FeedKind, VersionHeader};
 use crate::error::Result;
@@ -16,19 +17,50 @@ pub(crate) type End = u64;
 
 pub(crate) struct Rocks {
     disk: Disk,
+    pub(crate) backlog: Backlog,
 }
 
 #[derive(Default)]
 pub(crate) struct Rows {
     changes: Vec<Change>,
+    are_old: bool,
+    last_seq: u64,
 }
 
 impl Rows {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// As if they were so long that every second commit makes a batch of the backlog, and some twenty are too many.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len() * (30 << 10)
+    }
+
+    pub(crate) fn are_new(&self) -> bool {
+        !self.are_old
+    }
+
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    pub(crate) fn append(&mut self, other: &Rows) {
+        self.last_seq = self.last_seq.max(other.last_seq);
+        self.changes.extend_from_slice(&other.changes);
+    }
+
+    fn change(&mut self, change: Change) {
+        self.are_old = true;
+        self.changes.push(change);
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.changes.capacity() > 0
     }
 
     pub(crate) fn clear(&mut self) {
+        *self = Rows { changes: std::mem::take(&mut self.changes), ..Rows::default() };
         self.changes.clear();
     }
 }
@@ -60,11 +92,48 @@ impl Rocks {
     }
 
     pub(crate) fn open_files(path: &Path, _: &Options) -> Result<Rocks> {
-        Ok(Rocks { disk: Disk::at(path)? })
+        Ok(Rocks { disk: Disk::at(path)?, backlog: Backlog::new(2) })
     }
 
     pub(crate) fn write(&self, rows: &mut Rows) -> Result<()> {
-        self.disk.write(rows.changes.clone())
+        while self.backlog.is_full() && self.apply_oldest()? {}
+        let _writer = self.disk.writer();
+        let are_new = rows.are_new();
+        if !are_new || self.disk.has_refused() {
+            self.apply_backlog()?;
+            self.disk.apply(&[])?;
+        }
+        self.disk.append(rows.changes.clone())?;
+        self.backlog.push(rows);
+        if !are_new {
+            let _ = self.apply_backlog();
+        }
+        Ok(())
+    }
+
+    fn apply_backlog(&self) -> Result<()> {
+        self.backlog.close();
+        while self.apply_oldest()? {}
+        Ok(())
+    }
+
+    pub(crate) fn apply_oldest(&self) -> Result<bool> {
+        self.backlog.bring(|rows| self.disk.apply(&rows.changes))
+    }
+
+    fn apply_all(&self) -> Result<()> {
+        let _nobody_writes = self.disk.writer();
+        self.apply_backlog()
+    }
+
+    /// The rows as they are now: those that the database does not have yet are looked for first.
+    fn rows(&self) -> Arc<disk::Rows> {
+        let batches = self.backlog.batches();
+        let mut rows = self.disk.rows();
+        for batch in batches {
+            disk::apply(Arc::make_mut(&mut rows), &batch.changes);
+        }
+        rows
     }
 
     pub(crate) fn try_writing(&self) -> Result<()> {
@@ -80,6 +149,7 @@ impl Rocks {
     }
 
     pub(crate) fn flush(&self) -> Result<()> {
+        self.apply_all()?;
         self.disk.sync()
     }
 
@@ -88,27 +158,27 @@ impl Rocks {
     }
 
     fn cursor(&self, family: usize, start: Vec<u8>, end: Option<Vec<u8>>) -> Cursor<'_> {
-        let mut cursor = Cursor { rows: self.disk.rows(), family, start, end, at: None, of: std::marker::PhantomData };
+        let mut cursor = Cursor { rows: self.rows(), family, start, end, at: None, of: std::marker::PhantomData };
         cursor.seek(&cursor.start.clone());
         cursor
     }
 
     pub(crate) fn meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.disk.rows()[META].get(key).cloned())
+        Ok(self.rows()[META].get(key).cloned())
     }
 
     pub(crate) fn meta_rows(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let rows = self.disk.rows();
+        let rows = self.rows();
         let found = rows[META].range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     pub(crate) fn last_feed_row(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        Ok(self.disk.rows()[FEED].last_key_value().map(|(key, value)| (key.clone(), value.clone())))
+        Ok(self.rows()[FEED].last_key_value().map(|(key, value)| (key.clone(), value.clone())))
     }
 
     fn feed_position(&self, seq: u64) -> Result<Option<encoding::FeedPosition>> {
-        let rows = self.disk.rows();
+        let rows = self.rows();
         let row = rows[FEED].range(..=encoding::feed_key(seq).to_vec()).next_back();
         row.map(|(key, value)| encoding::feed_position(key, value)).transpose()
     }
@@ -118,7 +188,7 @@ impl Rocks {
     }
 
     pub(crate) fn has_feed_row(&self, seq: u64) -> Result<bool> {
-        Ok(self.disk.rows()[FEED].contains_key(&encoding::feed_key(seq)[..]))
+        Ok(self.rows()[FEED].contains_key(&encoding::feed_key(seq)[..]))
     }
 
     pub(crate) fn time_of(&self, seq: u64) -> Result<u64> {
@@ -135,7 +205,8 @@ impl Rocks {
     }
 
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { rows: self.disk.rows(), of: std::marker::PhantomData }
+        let applied = self.backlog.applied();
+        Reader { rocks: self, applied, rows: self.disk.rows() }
     }
 
     pub(crate) fn version<T>(
@@ -146,7 +217,7 @@ impl Rocks {
     ) -> Result<Option<T>> {
         let mut key = document_prefix.to_vec();
         encoding::push_seq(&mut key, seq);
-        let rows = self.disk.rows();
+        let rows = self.rows();
         let Some(value) = rows[VERSIONS].get(&key) else { return Ok(None) };
         let (header, body) = VersionHeader::decode(value)?;
         Ok(Some(look(header, body)))
@@ -202,19 +273,21 @@ impl Rocks {
     }
 
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        self.apply_all()?;
         self.disk.copy(path);
         Ok(())
     }
 
     pub(crate) fn put_meta(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
-        rows.changes.push(Change::Put(META, key.to_vec(), value.to_vec()));
+        rows.change(Change::Put(META, key.to_vec(), value.to_vec()));
     }
 
     pub(crate) fn delete_meta(&self, rows: &mut Rows, key: &[u8]) {
-        rows.changes.push(Change::Delete(META, key.to_vec()));
+        rows.change(Change::Delete(META, key.to_vec()));
     }
 
     pub(crate) fn put_version(&self, rows: &mut Rows, prefix: &[u8], seq: u64, header: &VersionHeader, body: &[u8]) {
+        self.backlog.note(prefix, seq);
         let (mut key, mut value) = (prefix.to_vec(), Vec::new());
         encoding::push_seq(&mut key, seq);
         header.encode(&mut value);
@@ -223,11 +296,11 @@ impl Rocks {
     }
 
     pub(crate) fn delete_version(&self, rows: &mut Rows, key: &[u8]) {
-        rows.changes.push(Change::Delete(VERSIONS, key.to_vec()));
+        rows.change(Change::Delete(VERSIONS, key.to_vec()));
     }
 
     pub(crate) fn delete_versions(&self, rows: &mut Rows, start: &[u8], end: &[u8]) {
-        rows.changes.push(Change::DeleteRange(VERSIONS, start.to_vec(), end.to_vec()));
+        rows.change(Change::DeleteRange(VERSIONS, start.to_vec(), end.to_vec()));
     }
 
     pub(crate) fn put_expiry(&self, rows: &mut Rows, key: &[u8], value: &[u8]) {
@@ -235,7 +308,7 @@ impl Rocks {
     }
 
     pub(crate) fn delete_expiry(&self, rows: &mut Rows, key: &[u8]) {
-        rows.changes.push(Change::Delete(EXPIRY, key.to_vec()));
+        rows.change(Change::Delete(EXPIRY, key.to_vec()));
     }
 
     pub(crate) fn put_feed(
@@ -247,20 +320,22 @@ impl Rocks {
         version: &VersionHeader,
         (collection, id): (CollectionNumber, &[u8]),
     ) {
+        rows.last_seq = rows.last_seq.max(seq);
         let mut value = Vec::new();
         encoding::push_feed_value(&mut value, kind, rest, version, collection, id);
         rows.changes.push(Change::Put(FEED, encoding::feed_key(seq).to_vec(), value));
     }
 
     pub(crate) fn delete_feed(&self, rows: &mut Rows, key: &[u8]) {
-        rows.changes.push(Change::Delete(FEED, key.to_vec()));
+        rows.change(Change::Delete(FEED, key.to_vec()));
     }
 }
 
-/// Finds documents in the rows that were there when it was made.
+/// Finds documents in the rows that were there when it was made, or later.
 pub(crate) struct Reader<'a> {
+    rocks: &'a Rocks,
+    applied: u64,
     rows: Arc<disk::Rows>,
-    of: std::marker::PhantomData<&'a Rocks>,
 }
 
 impl Reader<'_> {
@@ -272,7 +347,11 @@ impl Reader<'_> {
     ) -> Result<Option<T>> {
         let mut key = document_prefix.to_vec();
         encoding::push_seq(&mut key, at);
-        let Some((found, value)) = self.rows[VERSIONS].range(key..).next() else { return Ok(None) };
+        let rows = match self.rocks.backlog.has_later(document_prefix, self.applied) {
+            false => Arc::clone(&self.rows),
+            true => self.rocks.rows(),
+        };
+        let Some((found, value)) = rows[VERSIONS].range(key..).next() else { return Ok(None) };
         let (prefix, seq) = encoding::split_version_key(found)?;
         if prefix != document_prefix {
             return Ok(None);

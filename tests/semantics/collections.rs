@@ -103,8 +103,8 @@ fn a_format_from_the_future_is_refused() {
     let fixture = Fixture::new();
     let path = fixture.dir.path().join("store");
     drop(fixture.store);
-    std::fs::write(path.join("FORMAT"), "etagdb format 4\n").expect("write");
-    assert!(matches!(Store::open(&path), Err(Error::UnknownFormat { found, .. }) if found == "4"));
+    std::fs::write(path.join("FORMAT"), "etagdb format 5\n").expect("write");
+    assert!(matches!(Store::open(&path), Err(Error::UnknownFormat { found, .. }) if found == "5"));
 }
 
 #[test]

@@ -1,11 +1,14 @@
-//! What is in RocksDB's tables: reading rows, counting them, and the upkeep of files. Owns cursors; writes nothing.
+//! What is in RocksDB's tables: reading rows, counting them, and the upkeep of files. Owns how each question is put to
+//! RocksDB; writes nothing. Where rows are read, those that RocksDB does not have yet are read as well; figures leave them
+//! out.
 
 use std::sync::atomic::Ordering;
 
 use rocksdb::{CompactOptions, DB, DBRawIterator, ReadOptions};
 
+use super::cursor::{Cursor, Reader, Unapplied};
 use super::{EXPIRY, FEED, META, Rocks, VERSIONS, failure};
-use crate::encoding::{self, VersionHeader};
+use crate::encoding::{self, FeedPosition, VersionHeader};
 use crate::error::Result;
 
 impl Rocks {
@@ -31,28 +34,68 @@ impl Rocks {
 
     /// The last row of the feed.
     pub(crate) fn last_feed_row(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
-        iterator.seek_to_last();
-        let row = iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
-        iterator.status().map_err(failure)?;
-        Ok(row)
+        let mut cursor = self.feed_rows();
+        cursor.seek_to_last();
+        Ok(cursor.row()?.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 
     /// The sequence at which the batch that wrote `seq` ends; `seq` itself where nothing was written at it.
     pub(crate) fn end_of_batch(&self, seq: u64) -> Result<u64> {
-        let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
-        iterator.seek_for_prev(encoding::feed_key(seq));
-        let Some((key, value)) = iterator.item() else {
-            iterator.status().map_err(failure)?;
-            return Ok(seq);
-        };
-        Ok(encoding::feed_position(key, value)?.end.max(seq))
+        Ok(self.feed_position(seq)?.map_or(seq, |position| position.end.max(seq)))
+    }
+
+    /// When the commit at `seq` was made, or the last one before it that there is a row of; 0 without one.
+    pub(crate) fn time_of(&self, seq: u64) -> Result<u64> {
+        Ok(self.feed_position(seq)?.map_or(0, |position| position.time_ms))
+    }
+
+    /// What the last feed row says that is at `seq` or before it.
+    fn feed_position(&self, seq: u64) -> Result<Option<FeedPosition>> {
+        let mut cursor = self.feed_rows();
+        cursor.seek_back(&encoding::feed_key(seq));
+        cursor.row()?.map(|(key, value)| encoding::feed_position(key, value)).transpose()
     }
 
     /// Whether there is a feed row of this sequence now.
     pub(crate) fn has_feed_row(&self, seq: u64) -> Result<bool> {
-        let row = self.db.get_pinned_cf(self.family(FEED), encoding::feed_key(seq)).map_err(failure)?;
-        Ok(row.is_some())
+        Ok(self.row(FEED, &encoding::feed_key(seq), seq, |_| ())?.is_some())
+    }
+
+    /// Shows `look` the row with this key, which commit `seq` has written, if it is there.
+    fn row<T>(&self, family: &str, key: &[u8], seq: u64, look: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        if seq > self.backlog.applied()
+            && let Some((_, value)) = self.unapplied(family, |other| other == key).row(0)
+        {
+            return Ok(Some(look(value)));
+        }
+        // Cheaper than an iterator, which is made anew for each row.
+        let value = self.db.get_pinned_cf(self.family(family), key).map_err(failure)?;
+        Ok(value.map(|value| look(&value)))
+    }
+
+    /// The rows of a family that are not in RocksDB now, and whose keys `is_wanted`. RocksDB is to be asked afterwards.
+    pub(super) fn unapplied(&self, family: &str, is_wanted: impl Fn(&[u8]) -> bool) -> Unapplied {
+        let batches = self.backlog.batches();
+        if batches.is_empty() {
+            return Unapplied::default();
+        }
+        let all = [&self.versions, &self.feed, &self.expiry, &self.meta];
+        let types = match family {
+            VERSIONS => &self.versions,
+            FEED => &self.feed,
+            EXPIRY => &self.expiry,
+            _ => &self.meta,
+        };
+        Unapplied::new(batches, types, all, is_wanted)
+    }
+
+    /// A cursor over the rows of a family with `start <= key`, and `key < end` if there is one; it is nowhere yet.
+    fn cursor(&self, family: &str, mut options: ReadOptions, start: &[u8], end: Option<Vec<u8>>) -> Cursor<'_> {
+        let unapplied = self.unapplied(family, |key| start <= key && end.as_ref().is_none_or(|end| key < &end[..]));
+        if let Some(end) = end {
+            options.set_iterate_upper_bound(end);
+        }
+        Cursor::new(self.db.raw_iterator_cf_opt(self.family(family), options), unapplied)
     }
 
     /// Shows `look` the newest version at or below `at` of the document with this prefix, if there is one.
@@ -67,10 +110,15 @@ impl Rocks {
 
     /// Reads many documents as they are now: cheaper than a [`newest`](Rocks::newest) for each.
     pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader::new(self)
+    }
+
+    /// The version rows that RocksDB has now, to look for documents in.
+    pub(super) fn document_rows(&self) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         // The prefix filters may be used: all that is asked for at a time shares one prefix.
         options.set_prefix_same_as_start(true);
-        Reader { raw: self.db.raw_iterator_cf_opt(self.family(VERSIONS), options), key: Vec::new() }
+        self.db.raw_iterator_cf_opt(self.family(VERSIONS), options)
     }
 
     /// Shows `look` the version written at `seq` of the document with this prefix, if it is there.
@@ -83,91 +131,70 @@ impl Rocks {
         let mut key = Vec::with_capacity(document_prefix.len() + 8);
         key.extend_from_slice(document_prefix);
         encoding::push_seq(&mut key, seq);
-        // Cheaper than an iterator, which is made anew for each document.
-        let Some(value) = self.db.get_pinned_cf(self.family(VERSIONS), &key).map_err(failure)? else {
-            return Ok(None);
-        };
-        let (header, body) = VersionHeader::decode(&value)?;
-        Ok(Some(look(header, body)))
+        let found = self.row(VERSIONS, &key, seq, |value| {
+            let (header, body) = VersionHeader::decode(value)?;
+            Ok(look(header, body))
+        })?;
+        found.transpose()
     }
 
-    /// A cursor over version rows with `start <= key < end`, before the first.
+    /// A cursor over version rows with `start <= key < end`, at the first.
     pub(crate) fn versions(&self, start: &[u8], end: Vec<u8>) -> Cursor<'_> {
-        let mut options = ReadOptions::default();
-        // Prefix filters know only whole ids, and a scan asks for many.
-        options.set_total_order_seek(true);
-        options.set_iterate_upper_bound(end);
-        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
-        raw.seek(start);
-        Cursor { raw }
+        let mut cursor = self.cursor(VERSIONS, of_many_documents(), start, Some(end));
+        cursor.seek(start);
+        cursor
     }
 
-    /// A cursor over all version rows, before the first.
+    /// A cursor over all version rows, at the first.
     pub(crate) fn versions_from_start(&self) -> Cursor<'_> {
         self.versions(b"", vec![0xff; 4])
     }
 
-    /// A cursor over the expiry family from `start` on.
-    pub(crate) fn expiry(&self, start: &[u8]) -> Cursor<'_> {
-        let mut raw = self.db.raw_iterator_cf(self.family(EXPIRY));
-        raw.seek(start);
-        Cursor { raw }
-    }
-
-    /// A cursor over the feed rows of the commits `from` to `to`, both included, before the first.
-    pub(crate) fn feed(&self, from: u64, to: u64) -> Cursor<'_> {
-        let mut options = ReadOptions::default();
-        if let Some(end) = to.checked_add(1) {
-            options.set_iterate_upper_bound(encoding::feed_key(end));
-        }
-        let mut raw = self.db.raw_iterator_cf_opt(self.family(FEED), options);
-        raw.seek(encoding::feed_key(from));
-        Cursor { raw }
-    }
-
     /// A cursor over version rows with `start <= key < end`, at the last, to be moved backwards.
     pub(crate) fn versions_back(&self, start: Vec<u8>, end: Vec<u8>) -> Cursor<'_> {
-        let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
-        options.set_iterate_lower_bound(start);
-        options.set_iterate_upper_bound(end);
-        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
-        raw.seek_to_last();
-        Cursor { raw }
+        let mut options = of_many_documents();
+        options.set_iterate_lower_bound(start.clone());
+        let mut cursor = self.cursor(VERSIONS, options, &start, Some(end));
+        cursor.seek_to_last();
+        cursor
+    }
+
+    /// A cursor over the expiry family from `start` on.
+    pub(crate) fn expiry(&self, start: &[u8]) -> Cursor<'_> {
+        let mut cursor = self.cursor(EXPIRY, ReadOptions::default(), start, None);
+        cursor.seek(start);
+        cursor
+    }
+
+    /// A cursor over the feed rows of the commits `from` to `to`, both included, at the first.
+    pub(crate) fn feed(&self, from: u64, to: u64) -> Cursor<'_> {
+        let start = encoding::feed_key(from);
+        let end = to.checked_add(1).map(|end| encoding::feed_key(end).to_vec());
+        let mut cursor = self.cursor(FEED, ReadOptions::default(), &start, end);
+        cursor.seek(&start);
+        cursor
+    }
+
+    /// A cursor over feed rows that is nowhere yet.
+    pub(crate) fn feed_rows(&self) -> Cursor<'_> {
+        self.cursor(FEED, ReadOptions::default(), b"", None)
     }
 
     /// A cursor over all rows of a family, at the first, that reads each block from its file and checks it, and leaves
     /// the cache to others.
     pub(crate) fn walk(&self, family: &str) -> Cursor<'_> {
-        let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
+        let mut options = of_all_that_is_there();
         options.set_verify_checksums(true);
-        options.fill_cache(false);
-        options.set_readahead_size(2 << 20);
-        let mut raw = self.db.raw_iterator_cf_opt(self.family(family), options);
-        raw.seek_to_first();
-        Cursor { raw }
+        let mut cursor = self.cursor(family, options, b"", None);
+        cursor.seek_to_first();
+        cursor
     }
 
     /// As [`walk`](Rocks::walk), over version rows with `start <= key < end`.
     pub(crate) fn walk_versions(&self, start: &[u8], end: Vec<u8>) -> Cursor<'_> {
-        let mut options = ReadOptions::default();
-        options.set_total_order_seek(true);
-        options.fill_cache(false);
-        options.set_readahead_size(2 << 20);
-        options.set_iterate_upper_bound(end);
-        let mut raw = self.db.raw_iterator_cf_opt(self.family(VERSIONS), options);
-        raw.seek(start);
-        Cursor { raw }
-    }
-
-    /// When the commit at `seq` was made, or the last one before it that there is a row of; 0 without one.
-    pub(crate) fn time_of(&self, seq: u64) -> Result<u64> {
-        let mut iterator = self.db.raw_iterator_cf(self.family(FEED));
-        iterator.seek_for_prev(encoding::feed_key(seq));
-        let position = iterator.item().map(|(key, value)| encoding::feed_position(key, value)).transpose()?;
-        iterator.status().map_err(failure)?;
-        Ok(position.map_or(0, |position| position.time_ms))
+        let mut cursor = self.cursor(VERSIONS, of_all_that_is_there(), start, Some(end));
+        cursor.seek(start);
+        cursor
     }
 
     /// The families that retention deletes rows of.
@@ -218,11 +245,6 @@ impl Rocks {
             let _ = self.flush();
             self.db.cancel_all_background_work(false);
         }
-    }
-
-    /// A cursor over feed rows that is nowhere yet.
-    pub(crate) fn feed_rows(&self) -> Cursor<'_> {
-        Cursor { raw: self.db.raw_iterator_cf(self.family(FEED)) }
     }
 
     /// The sorted files of a family, in the order of their first keys.
@@ -289,35 +311,20 @@ pub(crate) struct SortedFile {
     pub(crate) rows: u64,
 }
 
-/// Finds documents in the rows that were there when it was made.
-pub(crate) struct Reader<'a> {
-    raw: DBRawIterator<'a>,
-    key: Vec<u8>,
+/// How documents are gone through.
+fn of_many_documents() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    // Prefix filters know only whole ids, and a scan asks for many.
+    options.set_total_order_seek(true);
+    options
 }
 
-impl Reader<'_> {
-    /// As [`Rocks::newest`].
-    pub(crate) fn newest<T>(
-        &mut self,
-        document_prefix: &[u8],
-        at: u64,
-        look: impl FnOnce(u64, VersionHeader, &[u8]) -> T,
-    ) -> Result<Option<T>> {
-        self.key.clear();
-        self.key.extend_from_slice(document_prefix);
-        encoding::push_seq(&mut self.key, at);
-        self.raw.seek(&self.key);
-        let Some((found, value)) = self.raw.item() else {
-            self.raw.status().map_err(failure)?;
-            return Ok(None);
-        };
-        let (prefix, seq) = encoding::split_version_key(found)?;
-        if prefix != document_prefix {
-            return Ok(None);
-        }
-        let (header, body) = VersionHeader::decode(value)?;
-        Ok(Some(look(seq, header, body)))
-    }
+/// As [`of_many_documents`], where what is read is not read again soon.
+fn of_all_that_is_there() -> ReadOptions {
+    let mut options = of_many_documents();
+    options.fill_cache(false);
+    options.set_readahead_size(2 << 20);
+    options
 }
 
 /// See [`Rocks::keep_files`].
@@ -329,39 +336,5 @@ impl Drop for KeptFiles<'_> {
     fn drop(&mut self) {
         // It only counts down; what is left over is deleted at the next opening at the latest.
         let _ = self.db.enable_file_deletions();
-    }
-}
-
-/// A position among the rows of a family. It sees the rows that were there when it was made, and no others.
-pub(crate) struct Cursor<'a> {
-    raw: DBRawIterator<'a>,
-}
-
-impl Cursor<'_> {
-    /// The row here, key and value; `None` at the end.
-    pub(crate) fn row(&self) -> Result<Option<(&[u8], &[u8])>> {
-        let row = self.raw.item();
-        if row.is_none() {
-            // The end and a failed read look the same until asked.
-            self.raw.status().map_err(failure)?;
-        }
-        Ok(row)
-    }
-
-    pub(crate) fn advance(&mut self) {
-        self.raw.next();
-    }
-
-    pub(crate) fn retreat(&mut self) {
-        self.raw.prev();
-    }
-
-    pub(crate) fn seek(&mut self, key: &[u8]) {
-        self.raw.seek(key);
-    }
-
-    /// Goes to the last row at or before `key`, wherever the cursor began.
-    pub(crate) fn seek_back(&mut self, key: &[u8]) {
-        self.raw.seek_for_prev(key);
     }
 }

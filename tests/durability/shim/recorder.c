@@ -6,7 +6,7 @@
  * SHIM_ROOT   absolute path of the directory that is watched
  * SHIM_LOG    the record; without it nothing is recorded
  * SHIM_LIE    kinds of files, separated by commas, whose syncs return at once and are not recorded: log, sst, manifest,
- *             current, durable, dir, logdir (the directory of the log), void (of a log, after a record was made void);
+ *             current, durable, dir, logdir (the directory of the log);
  *             and logremove: segments of the log are not removed, and nothing is said of it
  * SHIM_FAULT  CALL:FIRST:COUNT:ERRNO makes calls FIRST to FIRST + COUNT - 1 of a kind fail (write, sync, open, name, any,
  *             or of logs or sorted files alone: logsync, logwrite, tablewrite) with that error number; removing the file
@@ -44,8 +44,6 @@ static uint64_t syncs;
 /* What each descriptor below the root is: 0 none, 1 file, 2 directory, 3 file whose syncs are lies, 4 such directory. */
 static unsigned char kinds[FDS];
 static unsigned char is_log[FDS], is_table[FDS];
-/* The last write to a log was the head of a record alone. */
-static unsigned char made_void[FDS];
 
 __attribute__((constructor)) static void begin(void) {
   root = getenv("SHIM_ROOT");
@@ -158,7 +156,6 @@ static int do_open(int dir, const char *path, int flags, mode_t mode) {
     const char *dot = strrchr(full, '.');
     is_log[fd] = dot != NULL && strcmp(dot, ".log") == 0;
     is_table[fd] = dot != NULL && strcmp(dot, ".sst") == 0;
-    made_void[fd] = 0;
     say('O', fd, flags & O_CREAT ? 1 : 0, flags & O_TRUNC ? 1 : 0, full, strlen(full));
   }
   int error = errno;
@@ -201,7 +198,6 @@ static ssize_t do_write(int fd, const void *bytes, size_t len, off_t offset) {
   if (wrote > 0) {
     off_t start = offset < 0 ? lseek(fd, 0, SEEK_CUR) - wrote : offset;
     say('W', fd, start, 0, bytes, wrote);
-    made_void[fd] = is_log[fd] && wrote == 8;
   }
   pthread_mutex_unlock(&order);
   errno = error;
@@ -277,7 +273,7 @@ static int do_sync(int fd, long call) {
   if (!watched(fd)) return syscall(call, fd);
   pthread_mutex_lock(&order);
   uint64_t number = ++syncs;
-  int lie = kinds[fd] > 2 || (made_void[fd] && lied("void")), fail = fails("sync") || (is_log[fd] && fails("logsync")), error = errno;
+  int lie = kinds[fd] > 2, fail = fails("sync") || (is_log[fd] && fails("logsync")), error = errno;
   if (!lie && !fail) say('S', fd, number, 0, NULL, 0);
   if (fail) say('F', fd, number, 0, NULL, 0);
   pthread_mutex_unlock(&order);
