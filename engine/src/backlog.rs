@@ -11,9 +11,11 @@
 //! # Why nobody misses a row
 //!
 //! A reader takes the batches that are here, and looks into RocksDB afterwards. A batch goes only when RocksDB has it. So
-//! every row is in one of the two, and one that is in both is the same: rows come here only when they are *new*, under
-//! keys that never had a row and will get no other one (versions, the feed, expiries). What changes or deletes rows is
-//! written when everything here is in RocksDB, by whoever wants it written, before anything else gets into the log.
+//! every row is in one of the two, and one that is in both is the same: what stays here is *new*, under keys that never had
+//! a row and will get no other one (versions, the feed, expiries). What changes or deletes rows is written when nothing else
+//! is here, and whoever writes it brings it to RocksDB before anything else gets into the log. Should RocksDB refuse it at
+//! that very moment, readers find these rows as they were: they are settings, of which the store has copies in memory, and
+//! upkeep, of which nothing depends on when it happens.
 //!
 //! Most readers look for one document, of which nothing is here. They learn that without a lock: for each place of a table
 //! on which ids fall it is noted which is the newest commit of a document there, before that commit is visible; and up to

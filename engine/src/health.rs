@@ -47,6 +47,11 @@ impl fmt::Display for StoreHealth {
 }
 
 impl Store {
+    /// Whether the store takes writes, a full disk aside: [`health`](Store::health) says more.
+    pub fn is_writable(&self) -> bool {
+        self.inner().health.check().is_ok()
+    }
+
     /// Whether the store takes writes, and if not, since when and why. Set by the writes themselves, so a failing disk
     /// is noticed at the next write. Costs nothing but after a full disk: then it tries whether writes work again.
     ///

@@ -201,20 +201,22 @@ impl Core {
 
     /// Makes the groups durable as far as the store's writes are to be.
     fn sync_round(&self, groups: &VecDeque<Logged>) -> Result<()> {
-        let begun = Stopwatch::start();
         // What a failed sync leaves is unknown, and a sync that succeeds afterwards proves nothing. Nor may those be
         // answered who only wait for what was lost in it.
         self.health.check()?;
         let syncs = |group: &Logged| group.drops || self.options.syncs() && group.commits > 0;
+        let mut sync_time = Duration::ZERO;
         if groups.iter().any(syncs) {
+            let begun = Stopwatch::start();
             self.rocks.sync()?;
-            self.landings.note_sync(begun.elapsed());
+            sync_time = begun.elapsed();
+            self.landings.note_sync(sync_time);
         }
         if let Some(last) = groups.iter().rfind(|group| group.commits > 0) {
             if self.options.syncs() {
                 self.durable.note(last.last, last.log_end);
             }
-            let time = groups.iter().map(|group| group.write_time).sum::<Duration>() + begun.elapsed();
+            let time = groups.iter().map(|group| group.write_time).sum::<Duration>() + sync_time;
             let commits = groups.iter().map(|group| group.commits).sum();
             self.landings.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.landings.sizes.record(commits);

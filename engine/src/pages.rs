@@ -221,11 +221,13 @@ impl Page<'_> {
     /// Versions in memory are used, but what is read here is not put there: a reader of a long past would wash out
     /// what others use now.
     fn version(&self, mode: FeedMode, row: &Row, prefix: &[u8]) -> Result<Option<(u64, VersionHeader, Bytes)>> {
-        if let Some(CachedVersion { seq, header, body }) = self.store.cache.get(prefix, self.newest.get()) {
-            match body {
-                Some(body) if seq == row.seq => return Ok(Some((seq, header, body))),
-                _ if seq > row.seq && mode == FeedMode::Latest => return Ok(Some((seq, header, Bytes::new()))),
-                _ => {}
+        let cached = self.store.cache.get(prefix, self.newest.get());
+        if let Some(CachedVersion { seq, header, body: Some(body) }) = cached {
+            if seq == row.seq {
+                return Ok(Some((seq, header, body)));
+            }
+            if seq > row.seq && mode == FeedMode::Latest {
+                return Ok(Some((seq, header, Bytes::new())));
             }
         }
         let copy = |header, body: &[u8]| (row.seq, header, Bytes::copy_from_slice(body));

@@ -1,6 +1,6 @@
-//! An open database: RocksDB, the log (`log`), and what is in the log and not in RocksDB yet (`backlog`). Owns opening, writing and closing, and
-//! turns RocksDB's errors into ours; knows rows, not documents. Nothing outside this file, those in `rocks` and `rows`
-//! names RocksDB.
+//! An open database: RocksDB, the log (`log`), and what is in the log and not in RocksDB yet (`backlog`). Owns opening,
+//! writing and closing, and turns RocksDB's errors into ours; knows rows, not documents. Nothing outside this file, those in
+//! `rocks` and `rows` names RocksDB.
 
 mod cursor;
 mod settings;
@@ -36,7 +36,7 @@ pub(crate) const VERSIONS: &str = "versions";
 pub(crate) const FEED: &str = "feed";
 pub(crate) const EXPIRY: &str = "expiry";
 
-/// For each of the documents in the backlog there are some dozen: few others fall on their places.
+/// Twenty for each document of 1 KiB that has room in the backlog: few others fall on their places.
 const BACKLOG_PLACES: usize = 1 << 14;
 
 /// An open database and its log.

@@ -53,8 +53,6 @@ pub struct Stats {
     /// Bytes in the document cache at this moment, at most
     /// [`document_cache_bytes`](crate::Options::document_cache_bytes).
     pub cache_bytes: u64,
-    /// Whether the store takes writes, a full disk aside; [`Store::health`] says more.
-    pub writable: bool,
 }
 
 impl Store {
@@ -82,7 +80,6 @@ impl Store {
             cache_hits,
             cache_misses,
             cache_bytes: inner.cache.bytes(),
-            writable: inner.health.check().is_ok(),
         }
     }
 }

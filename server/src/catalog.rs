@@ -175,7 +175,7 @@ impl Catalog {
         let known: Vec<String> =
             state.databases.values().flat_map(|entry| entry.containers.values()).map(|c| c.rid.to_string()).collect();
         // Who only reads the store does not ask for what no container has.
-        let swept = if store.stats().writable { store.collections() } else { Vec::new() };
+        let swept = if store.is_writable() { store.collections() } else { Vec::new() };
         for name in swept {
             if Contents::owner(&name).is_some_and(|owner| !known.iter().any(|rid| rid == owner)) {
                 tracing::info!(collection = %name, "dropping items of a container that was half made or half deleted");

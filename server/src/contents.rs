@@ -47,7 +47,7 @@ impl Contents {
         };
         let indexes = Indexes::new(store, &items, format!("{ENTRIES_PREFIX}{rid}"), builder);
         let contents = Contents { items, unique, indexes };
-        if store.stats().writable {
+        if store.is_writable() {
             contents.settle(definition)?;
         } else {
             contents.indexes.show()?;

@@ -82,7 +82,7 @@ impl Idempotency {
         let mut known: Vec<u64> = store.collections().iter().filter_map(|name| period_of(name)).collect();
         known.sort_unstable();
         let mut periods = Periods::default();
-        let writable = store.stats().writable;
+        let writable = store.is_writable();
         for number in known {
             if number + 1 < current {
                 if writable {

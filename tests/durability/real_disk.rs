@@ -163,15 +163,25 @@ fn a_file_system_that_is_read_only_is_said_to_be_and_read() {
 /// A real disk that is full, and has space again: see `faults`, where writes are made to fail.
 #[test]
 fn a_real_disk_that_was_full_is_written_to_again_without_reopening() {
+    const DISKS: usize = 40;
+    // With so many writes before the log hardly ever needs more space, and RocksDB's files do; with none it is the log.
     for (before, whose) in [(0, "the log"), (2_000, "RocksDB's files")] {
-        if let Err(why) = fill_the_disk(before, whose) {
-            return skip("no real disk that is full", &why);
+        let mut filled = false;
+        for _ in 0..DISKS {
+            match fill_the_disk(before, whose) {
+                Ok(for_whom) => filled = for_whom == whose,
+                Err(why) => return skip("no real disk that is full", &why),
+            }
+            if filled {
+                break;
+            }
         }
+        assert!(filled, "none of {DISKS} disks was full for {whose}");
     }
 }
 
-/// With so many writes before that the log needs no more space, or none.
-fn fill_the_disk(before: u64, whose: &str) -> Result<(), String> {
+/// Fills a disk with a store on it after so many writes. Says for whom it was full.
+fn fill_the_disk(before: u64, wanted: &str) -> Result<&'static str, String> {
     let began = Instant::now();
     let mounted = Mounted::new("ext4")?;
     let store = Options::default().write_buffer_bytes(1 << 20).open(mounted.point.join("store")).expect("open");
@@ -194,7 +204,7 @@ fn fill_the_disk(before: u64, whose: &str) -> Result<(), String> {
     });
     let full = full.expect("a full disk");
     assert!(matches!(full, Error::DiskFull(_) | Error::OutcomeUnknown(_)), "{full}");
-    assert!(before == 0 || full.to_string().contains(".sst"), "the log needed space: {full}");
+    let whose = if full.to_string().contains(".sst") { "RocksDB's files" } else { "the log" };
     let check = |acknowledged: &[(u64, etagdb::Etag)]| {
         for (n, etag) in acknowledged {
             assert_eq!(docs.get(format!("{n}")).expect("get").map(|found| found.etag), Some(*etag), "{n}");
@@ -217,6 +227,8 @@ fn fill_the_disk(before: u64, whose: &str) -> Result<(), String> {
     }
     check(&acknowledged);
     let compared = format!("{} acknowledged writes, going on after {:.1?}", acknowledged.len(), healed.elapsed());
-    summary::row(format!("a real full disk, for {whose}"), 1, compared, 0, began);
-    Ok(())
+    if whose == wanted {
+        summary::row(format!("a real full disk, for {whose}"), 1, compared, 0, began);
+    }
+    Ok(whose)
 }

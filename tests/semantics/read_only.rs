@@ -79,7 +79,7 @@ fn many_read_at_once_and_nothing_is_changed() {
             let past = reader.snapshot_at(first.seq).expect("snapshot");
             assert_eq!(past.get(&docs, "a").expect("get").expect("there").etag, first.etag);
             assert_eq!(docs.scan(&ScanRange::all()).expect("scan").count(), 1);
-            assert!(!reader.stats().writable);
+            assert!(!reader.is_writable());
         }
         drop(readers);
         assert!(files(&path) == before, "{name}");

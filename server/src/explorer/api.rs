@@ -43,7 +43,7 @@ pub(super) fn stats(service: &Service) -> Value {
     let mut value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "nowMs": unix_ms(SystemTime::now()),
-        "writable": stats.writable,
+        "writable": service.store.is_writable(),
         "lastCommit": stats.last_commit.get(),
         "watermark": stats.watermark.get(),
         "commits": stats.commits,

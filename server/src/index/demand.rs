@@ -115,7 +115,7 @@ impl Indexes {
 
     /// Does what is to do: makes the indexes that queries need, drops those that they do not, and brings entries in line.
     pub(super) fn look_after(self: &Arc<Self>, stop: &dyn Fn() -> bool) -> Result<(), Error> {
-        if self.is_closed() || !self.store.stats().writable {
+        if self.is_closed() || !self.store.is_writable() {
             return Ok(());
         }
         let has_needed = self.state.read().indexes.iter().any(|index| index.needed && !index.is_retired());
