@@ -65,10 +65,21 @@ pub(crate) struct Log {
     /// What a sync is to sync, by where it begins: the segment that is being written, and before it those that were left
     /// unsynced. A file that is written over is another segment, also to a sync that has begun with the old one.
     unsynced: Mutex<Unsynced>,
-    /// Held during a sync. Why one failed, if one did: nothing is called synced after that. The operating system tells of
-    /// what it has lost once, to whoever syncs first, and whoever comes next finds nothing wrong.
-    failed: Mutex<Option<String>>,
+    /// Held during a sync.
+    syncing: Mutex<Syncing>,
+    /// Segments that were begun. The name of one is synced with what is in it: to sync it at once would have all writers
+    /// wait for it.
+    begun: AtomicU64,
     end: AtomicU64,
+}
+
+#[derive(Default)]
+struct Syncing {
+    /// So many of the segments that were begun have their names on disk.
+    named: u64,
+    /// Why a sync failed, if one did: nothing is called synced after that. The operating system tells of what it has lost
+    /// once, to whoever syncs first, and whoever comes next finds nothing wrong.
+    failed: Option<String>,
 }
 
 /// Segments, by where they begin.
@@ -112,7 +123,8 @@ impl Log {
             segment_bytes,
             writer: Mutex::new(Writer { segments: VecDeque::new(), end, must_begin: false, has_directory: false }),
             unsynced: Mutex::default(),
-            failed: Mutex::default(),
+            syncing: Mutex::default(),
+            begun: AtomicU64::new(0),
             end: AtomicU64::new(end),
         }
     }
@@ -129,10 +141,16 @@ impl Log {
 
     /// Everything that was written before this call is on disk on return.
     pub(crate) fn sync(&self) -> Result<()> {
-        let mut failed = self.failed.lock();
+        let mut syncing = self.syncing.lock();
         let files = self.unsynced.lock().clone();
+        // Asked afterwards: the names of all these files are among them.
+        let begun = self.begun.load(Ordering::SeqCst);
+        if begun > syncing.named {
+            syncing.run(|| sync_directory(&self.directory))?;
+            syncing.named = begun;
+        }
         for (_, file) in &files {
-            sync_file(file, &mut failed)?;
+            syncing.run(|| file.sync_data().map_err(Error::io))?;
         }
         self.note_synced(&files);
         Ok(())
@@ -242,11 +260,11 @@ impl LogWriter<'_> {
         let begin = |mut segment: Segment| {
             segment.fill(HEAD_BYTES)?;
             segment.file.write_all_at(&head.encode(), 0).map_err(failure)?;
-            sync_directory(&log.directory)?;
             Ok(segment)
         };
         match begin(segment) {
             Ok(segment) => {
+                log.begun.fetch_add(1, Ordering::SeqCst);
                 log.unsynced.lock().push((start, Arc::clone(&segment.file)));
                 self.writer.segments.push_back(segment);
                 self.writer.has_directory = true;
@@ -309,15 +327,14 @@ impl Segment {
     }
 }
 
-/// Syncs a file, unless a sync failed before.
-fn sync_file(file: &File, failed: &mut Option<String>) -> Result<()> {
-    if let Some(because) = failed {
-        return Err(Error::io(format!("an earlier sync failed: {because}")));
+impl Syncing {
+    /// Runs a sync, unless one failed before.
+    fn run(&mut self, sync: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Some(because) = &self.failed {
+            return Err(Error::io(format!("an earlier sync failed: {because}")));
+        }
+        sync().inspect_err(|error| self.failed = Some(error.to_string()))
     }
-    file.sync_data().map_err(|error| {
-        *failed = Some(error.to_string());
-        Error::io(error)
-    })
 }
 
 /// No failure of a sync is taken for a full disk: of a full disk it is known what is on it.

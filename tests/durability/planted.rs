@@ -30,8 +30,8 @@ const BUGS: [Bug; 7] = [
     Bug {
         name: "directory-not-synced-after-a-new-segment",
         file: "log.rs",
-        sound: "            sync_directory(&log.directory)?;\n            Ok(segment)",
-        broken: "            if !PLANTED { sync_directory(&log.directory)?; }\n            Ok(segment)",
+        sound: "            syncing.run(|| sync_directory(&self.directory))?;",
+        broken: "            if !PLANTED { syncing.run(|| sync_directory(&self.directory))?; }",
     },
     Bug {
         name: "written-over-before-it-is-in-files",
