@@ -52,8 +52,9 @@ impl Store {
         self.inner().health.check().is_ok()
     }
 
-    /// Whether the store takes writes, and if not, since when and why. Set by the writes themselves, so a failing disk
-    /// is noticed at the next write. Costs nothing but after a full disk: then it tries whether writes work again.
+    /// Whether the store takes writes, and if not, since when and why. Set by the writes themselves, and by the thread
+    /// that brings them to RocksDB, so a failing disk is noticed at the next write. Costs nothing but after a full disk:
+    /// then it tries whether writes work again.
     ///
     /// # Examples
     ///
