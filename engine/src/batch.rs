@@ -250,8 +250,8 @@ impl<'a> WriteBatch<'a> {
     /// [`commit`](WriteBatch::commit) would return, or fail with.
     ///
     /// Closures of [`update`](WriteBatch::update) have run on return. Does not wait for a sync, but may read documents from
-    /// the disk; writes this batch to the log itself under [`Durability::Buffered`](crate::Durability::Buffered), where
-    /// nobody else has written of late and writing is quick; and waits while a transaction that writes one of the
+    /// the disk; under [`Durability::Buffered`](crate::Durability::Buffered), as long as writing is quick, may write this batch
+    /// to the log itself, with what others queue meanwhile; and waits while a transaction that writes one of the
     /// documents commits, or while more than 64 MiB of bodies are queued. Batches that are submitted one after the other
     /// are committed in that order, and may share a sync; each is judged by the ones before, whether they are on disk yet or not. Should one of those
     /// fail to get there, this one fails too.

@@ -32,8 +32,9 @@ use crate::waiter::{Told, Turn, Wait, Waiter, tell};
 use crate::workers::Summons;
 
 /// About what it takes until a writer that was answered has queued its next write, for each of those who are: they are
-/// woken one by one, and share the processors.
-const RETURN_TIME: Duration = Duration::from_micros(20);
+/// told one by one, and share the processors. Futures have to be woken, and their tasks to come from elsewhere.
+const RETURN_TIME: Duration = Duration::from_micros(8);
+const RETURN_TIME_OF_FUTURES: Duration = Duration::from_micros(20);
 
 /// So many times a lander syncs for others before it calls another one: its own answer waits for the last of them.
 const ROUNDS: usize = 8;
@@ -49,6 +50,8 @@ pub(crate) struct Landings {
     pub(crate) summons: Summons,
     /// What a sync takes of late, in nanoseconds.
     sync_nanos: AtomicU64,
+    /// As of the last answers after a sync.
+    returning: Mutex<Option<Returning>>,
     /// Commits of each round.
     sizes: Recorder,
     /// What each sync took, in microseconds.
@@ -70,6 +73,14 @@ pub(crate) struct Logged {
     pub(crate) log_end: u64,
     pub(crate) bytes: usize,
     pub(crate) write_time: Duration,
+}
+
+/// Who may be back soon.
+#[derive(Clone, Copy)]
+pub(crate) struct Returning {
+    /// How many were under way when the last ones were answered, with those.
+    pub(crate) writers: usize,
+    pub(crate) answered: Stopwatch,
 }
 
 /// Why a group is not in the log.
@@ -128,10 +139,22 @@ impl Landings {
     ///
     /// It makes two groups of them, which are synced in turn, where all could share a sync. So it pays only when those who
     /// were answered take longer to come back than a sync does.
-    pub(crate) fn pays_to_overlap(&self, writers: usize) -> bool {
-        // Right or not, and of whatever moment: all that hangs on it is how fast this is.
-        let sync = Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed));
-        u32::try_from(writers).is_ok_and(|writers| RETURN_TIME * writers > sync)
+    pub(crate) fn pays_to_overlap(&self, writers: usize, wait: Wait) -> bool {
+        let return_time = match wait {
+            Wait::Blocking => RETURN_TIME,
+            Wait::AsFuture => RETURN_TIME_OF_FUTURES,
+        };
+        u32::try_from(writers).is_ok_and(|writers| return_time * writers > self.sync_time())
+    }
+
+    /// What a sync takes of late. Right or not, and of whatever moment: all that hangs on it is how fast this is.
+    pub(crate) fn sync_time(&self) -> Duration {
+        Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Who was under way when the last ones were answered; nobody where nothing is synced.
+    pub(crate) fn returning(&self) -> Option<Returning> {
+        *self.returning.lock()
     }
 
     fn note_sync(&self, took: Duration) {
@@ -254,6 +277,10 @@ impl Core {
                     _ => told.push((waiter, result)),
                 }
             }
+        }
+        if self.options.syncs() {
+            let writers = self.queue.under_way();
+            *self.landings.returning.lock() = Some(Returning { writers, answered: Stopwatch::start() });
         }
         self.queue.have_arrived(submissions, bytes);
         told

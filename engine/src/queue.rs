@@ -8,9 +8,13 @@
 //! meanwhile, it goes on with them, for a few groups, since to wake another leader takes as long as half a sync; then it
 //! calls the first in the queue to lead. With nobody there the lead lapses. So a lone writer never hands over to another
 //! thread. Only where the first in the queue waits as a future is there nobody to call, and then threads of the store's
-//! own lead and land. To wake them takes longer than a write that is not synced; so a writer that has been alone for a
-//! while, and whose writes were quick, leads itself in `submit`. With many, the thread is better: while it wakes up, and
-//! while it writes, they queue, and one write takes them all.
+//! own lead and land. To wake them takes longer than a write that is not synced; so where nothing is synced, and writes
+//! have been quick of late, whoever comes first leads in `submit`, too.
+//!
+//! A sync takes as long with one write as with many, and whoever was answered after the last one is often back within a
+//! tenth of the next. So a leader waits for those, until as many are in the queue as were under way then, and for a
+//! quarter of a sync after they were answered at the most. A lone writer waits for nobody, and nobody waits who comes
+//! later than that; a fixed delay, which many databases have as a setting, makes all of them wait.
 //!
 //! What can be done before and after the write to disk is kept away from the leader, for everybody waits for it:
 //! writers encode their rows when they queue, and those who were answered first wake the others.
@@ -31,12 +35,12 @@ use smallvec::SmallVec;
 use crate::collection::CollectionState;
 use crate::error::{Error, Result};
 use crate::judge::JudgedWrite;
-use crate::landing::Unlogged;
+use crate::landing::{Returning, Unlogged};
 use crate::reads::Reads;
 use crate::rocks::Rows;
 use crate::store::Core;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, looks, thread};
 use crate::waiter::{Answer, Turn, Wait, Waiter, deliver, tell};
 use crate::workers::Summons;
 
@@ -52,14 +56,15 @@ const GROUPS_PER_LEAD: usize = 4;
 const GROUPS_PER_LEAD_UNSYNCED: usize = 16;
 /// So many writers are worth going on for, when they sleep through a sync.
 const MANY: usize = 16;
-/// After so many groups of one writer each, the next one leads although it waits as a future, if nothing is synced.
-const LONE_GROUPS: u32 = 64;
+/// After so many quick groups in a row, a writer leads although it waits as a future, if nothing is synced.
+const QUICK_GROUPS: u32 = 64;
 /// A write to the log that takes longer waits for RocksDB or the disk; whoever waits as a future is not to wait for that.
 const QUICK: Duration = Duration::from_millis(1);
-/// How often the writers look for their answers, and let others have the processor, before they sleep, when nothing is
-/// synced: all of them together, for those who look are in the way of whoever works. It takes them some hundred
-/// microseconds.
+/// How often the writers look for their answers, and let others have the processor, before they sleep: all of them
+/// together, for those who look are in the way of whoever works. It takes them some hundred microseconds, as a sync does;
+/// to be woken, and a processor with them, takes half as long again. Without syncs and with them.
 const LOOKS: usize = 1600;
+const LOOKS_SYNCED: usize = 3200;
 /// With so many bytes of bodies in the queue, writers wait before they enter it.
 const QUEUE_BYTES: usize = 64 << 20;
 
@@ -84,8 +89,8 @@ struct QueueState {
     under_way: usize,
     bytes: usize,
     led: bool,
-    /// Groups in a row that had one writer each, and were written quickly.
-    lone_groups: u32,
+    /// Groups in a row that were written quickly.
+    quick_groups: u32,
     last_assigned: u64,
     last_time_ms: u64,
     /// Why the last generation ended.
@@ -182,7 +187,7 @@ impl Queue {
             under_way: 0,
             bytes: 0,
             led: false,
-            lone_groups: 0,
+            quick_groups: 0,
             last_assigned,
             last_time_ms,
             failure: String::new(),
@@ -194,6 +199,11 @@ impl Queue {
             summons: Summons::default(),
             logged: AtomicU64::new(last_assigned),
         }
+    }
+
+    /// Submissions that nobody has taken to the log yet, at this moment.
+    fn waiting(&self) -> usize {
+        self.state.lock().waiting.iter().map(|group| group.submissions.len()).sum()
     }
 
     /// Read before anything is judged.
@@ -217,7 +227,7 @@ impl Queue {
         }
     }
 
-    fn under_way(&self) -> usize {
+    pub(crate) fn under_way(&self) -> usize {
         self.state.lock().under_way
     }
 
@@ -239,11 +249,9 @@ impl Queue {
             Some(next) if next.submissions.len() >= at_least => state.waiting.pop_front().unwrap_or_default(),
             _ => Group::default(),
         };
-        state.lone_groups = match group.submissions.len() {
-            0 => state.lone_groups,
-            1 => state.lone_groups.saturating_add(1),
-            _ => 0,
-        };
+        if !group.submissions.is_empty() {
+            state.quick_groups = state.quick_groups.saturating_add(1);
+        }
     }
 }
 
@@ -288,10 +296,10 @@ impl Core {
         let submission = Submission { work, place, is_encoded, waiter: Arc::clone(&waiter), result: Ok(()) };
         group.submissions.push(submission);
         let first = !std::mem::replace(&mut state.led, true);
-        let is_alone = state.lone_groups >= LONE_GROUPS && !self.options.syncs();
+        let is_quick = state.quick_groups >= QUICK_GROUPS && !self.options.syncs();
         let under_way = state.under_way;
         drop(state);
-        let leads = first && (wait == Wait::Blocking || is_alone);
+        let leads = first && (wait == Wait::Blocking || is_quick);
         if first && !leads {
             queue.summons.call();
         }
@@ -300,8 +308,8 @@ impl Core {
 
     /// Waits until what was queued is visible or has failed; leads the queue when it is called to.
     pub(crate) fn finish(&self, ticket: Ticket) -> Result<()> {
-        // A write that is not synced is over before its writer would sleep.
-        let looks = if self.options.syncs() { 0 } else { LOOKS / ticket.under_way };
+        let looks_of_all = if self.options.syncs() { LOOKS_SYNCED } else { LOOKS };
+        let looks = looks(looks_of_all / ticket.under_way);
         if ticket.leads
             && let Some(result) = self.lead(Some(&ticket.waiter))
         {
@@ -393,6 +401,9 @@ impl Core {
             // A small group is led by one of its own: the fewer there are, the more one is missed who leads for others.
             // Without syncs it is over before another one is awake.
             let at_least = if lead_before > 0 && syncs && answer.is_some() { MANY } else { 1 };
+            if syncs && own.is_some() && answer.is_none() {
+                self.gather();
+            }
             self.queue.take_group(at_least, &mut lead.group);
             let submissions = &mut lead.group.submissions;
             if submissions.is_empty() {
@@ -420,7 +431,7 @@ impl Core {
             match self.log_group(&mut lead.group) {
                 Ok(logged) => {
                     if logged.write_time > QUICK {
-                        self.queue.state.lock().lone_groups = 0;
+                        self.queue.state.lock().quick_groups = 0;
                     }
                     self.landings.add(logged);
                 }
@@ -432,7 +443,9 @@ impl Core {
             }
             let under_way = self.queue.under_way();
             // Whoever waits without a sync is awake, and takes over at once.
-            let overlap = if syncs { self.landings.pays_to_overlap(under_way) } else { own.is_some() && under_way > 1 };
+            let wait = if own.is_some() { Wait::Blocking } else { Wait::AsFuture };
+            let overlap =
+                if syncs { self.landings.pays_to_overlap(under_way, wait) } else { own.is_some() && under_way > 1 };
             if overlap && own.is_none() && lander.is_none() {
                 // There is a thread for that, too; this one writes the next group meanwhile.
                 self.landings.summons.call();
@@ -449,6 +462,18 @@ impl Core {
             }
         }
         answer
+    }
+
+    /// Waits until those are back who were answered a moment ago, where they can share one sync.
+    fn gather(&self) {
+        let Some(Returning { writers, answered }) = self.landings.returning() else { return };
+        if self.landings.pays_to_overlap(writers, Wait::Blocking) {
+            return;
+        }
+        let patience = self.landings.sync_time() / 4;
+        while answered.elapsed() < patience && self.queue.waiting() < writers {
+            thread::yield_now();
+        }
     }
 
     /// Refuses a group that is not in the log, and all that was queued after it.
@@ -527,9 +552,8 @@ impl Core {
     }
 
     pub(crate) fn wait_until_queued(&self, count: usize) {
-        let queued = || self.queue.state.lock().waiting.iter().map(|group| group.submissions.len()).sum::<usize>();
-        while queued() < count {
-            crate::sync::thread::yield_now();
+        while self.queue.waiting() < count {
+            thread::yield_now();
         }
     }
 }
@@ -550,9 +574,6 @@ impl Drop for Lead<'_> {
         }
         let mut state = self.core.queue.state.lock();
         state.keep(&mut self.group.rows);
-        if !state.waiting.is_empty() {
-            state.lone_groups = 0;
-        }
         match state.waiting.front().and_then(|group| group.submissions.first()) {
             None => state.led = false,
             Some(next) if next.waiter.wait == Wait::Blocking => next.waiter.call(Turn::Lead),

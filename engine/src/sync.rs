@@ -10,6 +10,7 @@ pub(crate) use foldhash::fast::RandomState;
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 /// Measures how long something takes, where a conclusion is drawn from it.
+#[derive(Clone, Copy)]
 pub(crate) struct Stopwatch(std::time::Instant);
 
 impl Stopwatch {
@@ -20,4 +21,9 @@ impl Stopwatch {
     pub(crate) fn elapsed(&self) -> std::time::Duration {
         self.0.elapsed()
     }
+}
+
+/// How often to look for something before sleeping: where each look is a step of a test, the test decides.
+pub(crate) fn looks(most: usize) -> usize {
+    most
 }

@@ -76,6 +76,7 @@ impl<T> Mutex<T> {
 
 /// Measures what the engine draws conclusions from: no time at all, or a long one, as the scheduler's random numbers have
 /// it.
+#[derive(Clone, Copy)]
 pub(crate) struct Stopwatch;
 
 impl Stopwatch {
@@ -86,6 +87,11 @@ impl Stopwatch {
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_millis(u64::from(shuttle::rand::thread_rng().gen_bool(0.5)))
     }
+}
+
+/// Few enough that a wake-up that is lost is missed.
+pub(crate) fn looks(most: usize) -> usize {
+    most.min(shuttle::rand::thread_rng().gen_range(0..3))
 }
 
 impl<T> MutexGuard<'_, T> {
