@@ -13,7 +13,9 @@ use crate::store::Store;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
     /// A write is on disk before it is acknowledged: it survives a crash of the process and a power cut. Writers that
-    /// wait at the same time share one sync.
+    /// wait at the same time share one sync, and each of them keeps a processor busy, as far as nobody else wants it, for up
+    /// to some hundred microseconds before it sleeps; who waits as a future
+    /// ([`submit`](crate::WriteBatch::submit)) does not.
     #[default]
     Sync,
     /// A write is acknowledged once the operating system has it: it survives a crash of the process. A power cut or a
